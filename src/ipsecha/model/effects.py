@@ -1,0 +1,61 @@
+"""What the IKE core asks the ring outside to do, in this order: replicate, install, transmit.
+
+Effects form one ordered list.  Whatever stands behind a ``Replicate`` or ``Withdraw`` is carried out only after the
+backup has acknowledged it (output commit), except a ``Transmit`` that is ``stateless``.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from ipsecha.model.records import Address, ChildSa, IkeSa
+
+
+class Replicate(msgspec.Struct, frozen=True, gc=False):
+    """The IKE SA is new or has changed: its record goes to the backups."""
+
+    sa: IkeSa
+
+
+class Withdraw(msgspec.Struct, frozen=True, gc=False):
+    """The IKE SA with this local SPI is gone."""
+
+    local_spi: bytes
+
+
+class InstallChild(msgspec.Struct, frozen=True, gc=False):
+    sa: IkeSa
+    child: ChildSa
+
+
+class UpdateChild(msgspec.Struct, frozen=True, gc=False):
+    """The peer's address, encapsulation, state or ``use_outbound`` of an installed child SA, or its IKE SA, changed."""
+
+    sa: IkeSa
+    child: ChildSa
+
+
+class RemoveChild(msgspec.Struct, frozen=True, gc=False):
+    spi_in: int
+
+
+class Transmit(msgspec.Struct, frozen=True, gc=False):
+    """IKE messages, without the non-ESP marker: the socket's owner adds it on port 4500."""
+
+    datagrams: tuple[bytes, ...]
+    local: Address
+    remote: Address
+    stateless: bool = False  # depends on no replicated state (IKE_SA_INIT, unprotected errors): need not wait
+
+
+class Report(msgspec.Struct, frozen=True, gc=False):
+    """Something the operator may want to know.  ``event`` is a short stable name (``child-rekeyed``,
+    ``authentication-failed``), ``text`` one clear line without secrets."""
+
+    event: str
+    text: str
+    connection: str = ""
+    level: int = 20  # as in logging: 20 info, 30 warning, 40 error
+
+
+Effect = Replicate | Withdraw | InstallChild | UpdateChild | RemoveChild | Transmit | Report
