@@ -1,0 +1,1 @@
+"""The daemon: sockets, timers, the synch channel, shared addresses, configuration and control."""

@@ -1,0 +1,231 @@
+"""The synch channel between two members: TCP, TLS 1.3, mutual certificates of the cluster's own CA.
+
+The member with the higher index dials, the other listens, so that there is at most one channel.  After a loss *both*
+knock at the other's port: a live host that refuses the connection is proof that the process behind it is dead
+(DESIGN section 3, "pair"); a knock that is accepted proves nothing and is hung up before the TLS handshake.
+
+Frames travel with a 4-octet length in front; what is inside is the business of ``ipsecha.cluster``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import ssl
+import struct
+from collections.abc import Callable
+from enum import Enum
+from typing import Any
+
+import msgspec
+
+from ipsecha.model.records import Address
+
+MAX_FRAME = 16 * 1024 * 1024
+REDIAL_S = 0.05
+CONNECT_TIMEOUT_S = 0.5
+_LENGTH = struct.Struct(">I")
+
+
+class LossReason(Enum):
+    """What is known about a channel that is down."""
+
+    LOST = "lost"  # closed or reset; says nothing about the other member yet
+    REFUSED = "refused"  # its live host refused the connection: the process is dead
+
+
+class ChannelConfig(msgspec.Struct, frozen=True):
+    listen: Address
+    partner: Address
+    partner_name: str  # common name of the partner's certificate
+    dials: bool  # this member has the higher index
+    certificate: str
+    private_key: str
+    ca: str
+
+
+class ChannelEvents(msgspec.Struct, frozen=True):
+    """What the gateway wants to be called for."""
+
+    up: Callable[[], None]
+    down: Callable[[LossReason], None]
+    frame: Callable[[bytes], None]
+    refused_peer: Callable[[str], None]  # somebody without the right certificate knocked; the text says who
+
+
+def tls_context(config: ChannelConfig, *, server: bool) -> ssl.SSLContext:
+    """TLS 1.3 only, both sides must show a certificate of the cluster's CA."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER if server else ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.check_hostname = False  # the name is a member's, not a host's: _Link compares it
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.load_cert_chain(config.certificate, config.private_key)
+    context.load_verify_locations(config.ca)
+    return context
+
+
+class SynchChannel:
+    """Keeps one authenticated connection to the partner up and cuts its octets into frames."""
+
+    def __init__(self, config: ChannelConfig, events: ChannelEvents) -> None:
+        self._config = config
+        self._events = events
+        self._link: _Link | None = None
+        self._server: asyncio.Server | None = None
+        self._dialler: asyncio.Task[None] | None = None
+        self._server_tls = tls_context(config, server=True)
+        self._client_tls = tls_context(config, server=False)
+        self.frames_sent = 0
+        self.frames_received = 0
+        self.bytes_sent = 0
+        self.bytes_received = 0
+        self.refused_peers = 0
+
+    @property
+    def is_up(self) -> bool:
+        return self._link is not None
+
+    @property
+    def backlog(self) -> int:
+        """Octets that wait in this process to be sent."""
+        transport = self._link.transport if self._link is not None else None
+        return transport.get_write_buffer_size() if transport is not None else 0
+
+    async def start(self) -> None:
+        """Listen and begin to look for the partner.  Raises OSError when the address cannot be bound."""
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_server(
+            lambda: _Link(self), *self._config.listen, ssl=self._server_tls, reuse_address=True, ssl_handshake_timeout=5
+        )
+        self._seek()
+
+    async def stop(self) -> None:
+        if self._server is not None:
+            self._server.close()
+        if self._dialler is not None:
+            self._dialler.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._dialler
+            self._dialler = None
+        link, self._link = self._link, None
+        if link is not None and link.transport is not None:
+            link.transport.close()
+
+    def send(self, frame: bytes) -> None:
+        """Queue one frame; without a connection it is dropped (the cluster core knows from ``down``)."""
+        if self._link is not None and self._link.transport is not None:
+            self.frames_sent += 1
+            self.bytes_sent += len(frame) + _LENGTH.size
+            self._link.transport.write(_LENGTH.pack(len(frame)) + frame)
+
+    def reset(self) -> None:
+        """Hang up, as after a frame that made no sense; the channel is built anew."""
+        if self._link is not None and self._link.transport is not None:
+            self._link.transport.abort()
+
+    def _seek(self) -> None:
+        if self._dialler is None or self._dialler.done():
+            self._dialler = asyncio.get_running_loop().create_task(self._dial_until_up())
+
+    async def _dial_until_up(self) -> None:
+        loop = asyncio.get_running_loop()
+        while self._link is None:
+            try:
+                async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                    await self._knock(loop)
+            except ConnectionRefusedError:
+                self._events.down(LossReason.REFUSED)
+            except (OSError, ssl.SSLError, TimeoutError):
+                pass  # silence: the heartbeats decide what it means
+            if self._link is None:
+                await asyncio.sleep(REDIAL_S)
+
+    async def _knock(self, loop: asyncio.AbstractEventLoop) -> None:
+        raw = socket.socket(socket.AF_INET6 if ":" in self._config.partner[0] else socket.AF_INET, socket.SOCK_STREAM)
+        raw.setblocking(False)
+        try:
+            raw.bind((self._config.listen[0], 0))
+            await loop.sock_connect(raw, self._config.partner)
+        except BaseException:
+            raw.close()
+            raise
+        if not self._config.dials:
+            raw.close()
+            await asyncio.sleep(CONNECT_TIMEOUT_S / 2)  # the partner lives and will dial
+            return
+        await loop.create_connection(lambda: _Link(self), sock=raw, ssl=self._client_tls, server_hostname="")
+
+    def link_up(self, link: _Link, name: str) -> bool:
+        """A TLS connection is complete; returns whether it becomes the channel."""
+        if name != self._config.partner_name:
+            self.refused_peers += 1
+            self._events.refused_peer(f"certificate of {name!r}, expected {self._config.partner_name!r}")
+            return False
+        previous, self._link = self._link, link
+        if previous is not None and previous.transport is not None:
+            previous.transport.abort()  # the partner came back before we saw that it was gone
+            self._events.down(LossReason.LOST)
+        self._events.up()
+        return True
+
+    def link_down(self, link: _Link) -> None:
+        if link is self._link:
+            self._link = None
+            self._events.down(LossReason.LOST)
+            self._seek()
+
+    def frame_received(self, link: _Link, frame: bytes) -> None:
+        if link is self._link:
+            self.frames_received += 1
+            self.bytes_received += len(frame) + _LENGTH.size
+            self._events.frame(frame)
+
+
+class _Link(asyncio.Protocol):
+    """One TLS connection, dialled or accepted."""
+
+    def __init__(self, channel: SynchChannel) -> None:
+        self._channel = channel
+        self._buffer = bytearray()
+        self._accepted = False
+        self.transport: asyncio.Transport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
+        raw = transport.get_extra_info("socket")
+        raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 3000)
+        transport.set_write_buffer_limits(high=64 * 1024 * 1024)
+        self._accepted = self._channel.link_up(self, _common_name(transport.get_extra_info("peercert")))
+        if not self._accepted:
+            transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._channel.link_down(self)
+
+    def data_received(self, data: bytes) -> None:
+        buffer = self._buffer
+        buffer += data
+        offset = 0
+        while len(buffer) - offset >= _LENGTH.size:
+            (length,) = _LENGTH.unpack_from(buffer, offset)
+            if length > MAX_FRAME:
+                self._channel.reset()
+                return
+            end = offset + _LENGTH.size + length
+            if len(buffer) < end:
+                break
+            self._channel.frame_received(self, bytes(buffer[offset + _LENGTH.size : end]))
+            offset = end
+        if offset:
+            del buffer[:offset]
+
+
+def _common_name(certificate: dict[str, Any] | None) -> str:
+    for relative_name in (certificate or {}).get("subject", ()):
+        for key, value in relative_name:
+            if key == "commonName":
+                return str(value)
+    return ""
