@@ -48,6 +48,13 @@ class Transmit(msgspec.Struct, frozen=True, gc=False):
     stateless: bool = False  # depends on no replicated state (IKE_SA_INIT, unprotected errors): need not wait
 
 
+class Keepalive(msgspec.Struct, frozen=True, gc=False):
+    """A NAT keepalive (RFC 3948 section 2.3): the octet 0xFF, sent as it is, without a non-ESP marker.  Stateless."""
+
+    local: Address
+    remote: Address
+
+
 class Report(msgspec.Struct, frozen=True, gc=False):
     """Something the operator may want to know.  ``event`` is a short stable name (``child-rekeyed``,
     ``authentication-failed``), ``text`` one clear line without secrets."""
@@ -58,4 +65,4 @@ class Report(msgspec.Struct, frozen=True, gc=False):
     level: int = 20  # as in logging: 20 info, 30 warning, 40 error
 
 
-Effect = Replicate | Withdraw | InstallChild | UpdateChild | RemoveChild | Transmit | Report
+Effect = Replicate | Withdraw | InstallChild | UpdateChild | RemoveChild | Transmit | Keepalive | Report
