@@ -23,7 +23,10 @@ import msgspec
 from ipsecha.model.records import Address
 
 MAX_FRAME = 16 * 1024 * 1024
-REDIAL_S = 0.05
+FIRST_REDIAL_S = 0.004
+LAST_REDIAL_S = 0.25
+"""The pause between attempts doubles: while a process is dying its port may still accept for a moment, and the refusal
+that follows is the proof that a takeover waits for."""
 CONNECT_TIMEOUT_S = 0.5
 _LENGTH = struct.Struct(">I")
 
@@ -130,6 +133,7 @@ class SynchChannel:
 
     async def _dial_until_up(self) -> None:
         loop = asyncio.get_running_loop()
+        pause_s = FIRST_REDIAL_S
         while self._link is None:
             try:
                 async with asyncio.timeout(CONNECT_TIMEOUT_S):
@@ -139,7 +143,8 @@ class SynchChannel:
             except (OSError, ssl.SSLError, TimeoutError):
                 pass  # silence: the heartbeats decide what it means
             if self._link is None:
-                await asyncio.sleep(REDIAL_S)
+                await asyncio.sleep(pause_s)
+                pause_s = min(2 * pause_s, LAST_REDIAL_S)
 
     async def _knock(self, loop: asyncio.AbstractEventLoop) -> None:
         raw = socket.socket(socket.AF_INET6 if ":" in self._config.partner[0] else socket.AF_INET, socket.SOCK_STREAM)
@@ -151,8 +156,7 @@ class SynchChannel:
             raw.close()
             raise
         if not self._config.dials:
-            raw.close()
-            await asyncio.sleep(CONNECT_TIMEOUT_S / 2)  # the partner lives and will dial
+            raw.close()  # the partner lives and will dial
             return
         await loop.create_connection(lambda: _Link(self), sock=raw, ssl=self._client_tls, server_hostname="")
 
