@@ -6,17 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from ipsecha.lab import namespaces, network, strongswan
+from ipsecha.lab import network
 from ipsecha.lab.pki import Authority
 from ipsecha.lab.processes import LabError
 from ipsecha.lab.strongswan import StrongSwan, child, connection
 
-pytestmark = [
-    pytest.mark.root,
-    pytest.mark.peer,
-    pytest.mark.skipif(namespaces.available() is not None, reason=str(namespaces.available())),
-    pytest.mark.skipif(strongswan.available() is not None, reason=str(strongswan.available())),
-]
+pytestmark = [pytest.mark.root, pytest.mark.peer]
 
 GATEWAY, PEER = (network.MEMBER_OUTER[0], "gw.example"), (network.PEER_OUTER, "peer.example")
 

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from ipsecha.lab.namespaces import NETNS_DIRECTORY, Topology, available, remove_leftovers, set_cable
+from ipsecha.lab.namespaces import NETNS_DIRECTORY, Topology, remove_leftovers, set_cable
 
-pytestmark = [pytest.mark.root, pytest.mark.skipif(available() is not None, reason=str(available()))]
+pytestmark = pytest.mark.root
 
 
 def names_of(pid: int) -> list[str]:
