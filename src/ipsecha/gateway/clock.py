@@ -1,0 +1,23 @@
+"""The cluster clock: this process's monotonic clock plus an offset that the members agree on over the synch channel."""
+
+from __future__ import annotations
+
+import time
+
+
+class ClusterClock:
+    """Seconds that mean the same on all members, within milliseconds; timers only, no safety rests on it."""
+
+    def __init__(self) -> None:
+        self._offset_s = time.time() - time.monotonic()
+
+    def now(self) -> float:
+        return time.monotonic() + self._offset_s
+
+    def shift(self, seconds: float) -> None:
+        """Adopt the clock of the member that owns the SAs: it is ``seconds`` ahead of ours."""
+        self._offset_s += seconds
+
+    def monotonic(self, cluster_time: float) -> float:
+        """When this process's monotonic clock shows what ``cluster_time`` means (for event loop timers)."""
+        return cluster_time - self._offset_s
