@@ -12,8 +12,7 @@ GENERIC_HEADER_LENGTH = 4
 MAX_PAYLOADS = 512
 """More payloads than any honest message has; bounds the work that 64 KB of empty payloads can cause."""
 
-_SK = 46
-_SKF = 53
+_ENCRYPTED = (46, 53)  # SK, SKF
 _CRITICAL = 0x80
 _GENERIC = struct.Struct(">BBH")
 
@@ -45,7 +44,7 @@ def split_payloads(first: int, data: bytes) -> list[RawPayload]:
             raise WireError(f"payload {kind} at octet {offset}: length {length} of {end - offset} octets")
         payloads.append(RawPayload(kind, reserved >= _CRITICAL, data[offset + 4 : stop]))
         offset = stop
-        if kind == _SK or kind == _SKF:
+        if kind in _ENCRYPTED:
             break
         kind = following
     if offset != end:

@@ -15,6 +15,7 @@ SKF_PREFIX_LENGTH = HEADER_LENGTH + 8
 
 _SK = 46
 _SKF = 53
+_ENCRYPTED = (_SK, _SKF)
 _GENERIC = struct.Struct(">BBH")
 _FRAGMENT = struct.Struct(">BBHHH")
 
@@ -48,7 +49,7 @@ def find_encrypted(message: bytes, first: int) -> SkHeader:
         following, _, length = _GENERIC.unpack_from(message, offset)
         if length < 4 or offset + length > end:
             raise WireError(f"payload {kind} at octet {offset}: length {length} of {end - offset} octets")
-        if kind == _SK or kind == _SKF:
+        if kind in _ENCRYPTED:
             break
         kind, offset = following, offset + length
     if offset + length != end:
