@@ -78,7 +78,7 @@ def test_vici_messages_survive_the_round_trip() -> None:
     message: Section = {"a": "1", "list": ["x=y, z", ""], "section": {"inner": {"k": "v"}, "empty": {}}, "z": ""}
     assert decode(encode(message)) == message
     with pytest.raises(LabError):
-        decode(b"\x02")
+        decode(b"\x02\x02")
 
 
 def test_settings_are_quoted_where_needed() -> None:
