@@ -15,6 +15,7 @@ MAX_PAYLOADS = 512
 _ENCRYPTED = (46, 53)  # SK, SKF
 _CRITICAL = 0x80
 _GENERIC = struct.Struct(">BBH")
+_new = tuple.__new__  # RawPayload(...) would do the same through one more Python call
 
 
 class RawPayload(NamedTuple):
@@ -35,14 +36,15 @@ def split_payloads(first: int, data: bytes) -> list[RawPayload]:
     """
     payloads: list[RawPayload] = []
     kind, offset, end = first, 0, len(data)
+    unpack_from = _GENERIC.unpack_from
     while kind:
         if offset + 4 > end or len(payloads) == MAX_PAYLOADS:
             raise WireError(f"payload {kind} at octet {offset}: no generic header, or too many payloads")
-        following, reserved, length = _GENERIC.unpack_from(data, offset)
+        following, reserved, length = unpack_from(data, offset)
         stop = offset + length
         if length < 4 or stop > end:
             raise WireError(f"payload {kind} at octet {offset}: length {length} of {end - offset} octets")
-        payloads.append(RawPayload(kind, reserved >= _CRITICAL, data[offset + 4 : stop]))
+        payloads.append(_new(RawPayload, (kind, reserved >= _CRITICAL, data[offset + 4 : stop])))
         offset = stop
         if kind in _ENCRYPTED:
             break

@@ -15,6 +15,7 @@ FLAG_RESPONSE = 0x20
 
 _VERSION = 0x20
 _HEADER = struct.Struct(">8s8s4BII")
+_new = tuple.__new__  # Header(...) would do the same through one more Python call
 
 
 class Header(NamedTuple):
@@ -52,7 +53,7 @@ def parse_header(data: bytes) -> Header:
     spi_i, spi_r, next_payload, version, exchange, flags, message_id, length = _HEADER.unpack_from(data)
     if length != len(data):
         raise WireError(f"IKE message of {len(data)} octets says it has {length}")
-    return Header(spi_i, spi_r, next_payload, exchange, flags, message_id, length, version >> 4)
+    return _new(Header, (spi_i, spi_r, next_payload, exchange, flags, message_id, length, version >> 4))
 
 
 def build_header(

@@ -6,7 +6,7 @@ _UDP = 17
 
 
 def internet_sum(data: bytes, initial: int = 0) -> int:
-    """The one's complement sum of the 16-bit words of ``data`` (a zero octet completes an odd length) and ``initial``."""
+    """The one's complement sum of ``initial`` and the 16-bit words of ``data`` (an odd length is completed by 0)."""
     number = int.from_bytes(data, "big")
     if len(data) & 1:
         number <<= 8

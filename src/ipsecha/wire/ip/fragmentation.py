@@ -18,7 +18,7 @@ def fragment_ipv4(packet: bytes, mtu: int, identification: int | None = None) ->
     A set DF bit does not hinder, and the fragments do not bear it: whether to cut is the caller's policy.  A packet
     with DF may have an Identification that is not unique (RFC 6864 section 4.1); ``identification`` replaces it.
     Options without the "copied" flag stay in the first fragment.
-    Raises WireError where the packet is not IPv4 or ``mtu`` leaves no room for 8 octets.
+    Raises WireError where the packet is not IPv4 or runs past 65535 octets, or ``mtu`` leaves no room for 8 octets.
     """
     end = packet_length(packet)
     if packet[0] >> 4 != 4:
@@ -29,6 +29,8 @@ def fragment_ipv4(packet: bytes, mtu: int, identification: int | None = None) ->
     offset = (packet[0] & 15) << 2
     place = (packet[6] << 8) | packet[7]
     more, unit = place & FLAG_MF, place & OFFSET_MASK
+    if (unit << 3) + end - offset > 0xFFFF:
+        raise WireError("a fragment that ends behind the longest packet")
     reserved = place & ~(FLAG_DF | FLAG_MF | OFFSET_MASK)
     options = packet[_FIXED:offset]
     fragments: list[bytes] = []

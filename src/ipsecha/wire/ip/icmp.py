@@ -1,9 +1,10 @@
-"""ICMP errors for packets that do not fit: "fragmentation needed" (RFC 792, RFC 1191) and "packet too big" (RFC 4443)."""
+"""ICMP errors for packets that do not fit: fragmentation needed (RFC 1191) and packet too big (RFC 4443)."""
 
 from __future__ import annotations
 
 import struct
 
+from ipsecha.model.errors import WireError
 from ipsecha.wire.ip.checksum import checksum, transport_checksum
 from ipsecha.wire.ip.headers import build_ipv4, build_ipv6, packet_length
 from ipsecha.wire.ip.selectors import Transport, locate_transport
@@ -38,6 +39,8 @@ def fragmentation_needed(packet: bytes, mtu: int, source: bytes) -> bytes | None
     destinations, sources that name no single host (RFC 1122 section 3.2.2).
     """
     transport = locate_transport(packet)
+    if packet[0] >> 4 != 4:
+        raise WireError("not an IPv4 packet")
     sender, destination = packet[12:16], packet[16:20]
     if (
         transport.later_fragment
@@ -60,6 +63,8 @@ def packet_too_big(packet: bytes, mtu: int, source: bytes) -> bytes | None:
     answered (section 2.4 (e)).
     """
     transport = locate_transport(packet)
+    if packet[0] >> 4 != 6:
+        raise WireError("not an IPv6 packet")
     sender = packet[8:24]
     if sender[0] == 0xFF or sender == bytes(16) or _is_icmpv6_error(packet, transport):
         return None

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from ipsecha.model.errors import WireError
 
 _FIXED = struct.Struct(">BBH")
+_new = tuple.__new__  # NotifyPayload(...) would do the same through one more Python call
 
 
 class NotifyPayload(NamedTuple):
@@ -25,7 +26,7 @@ def parse_notify(body: bytes) -> NotifyPayload:
         raise WireError(f"Notify payload with {len(body)} octets")
     protocol, spi_size, kind = _FIXED.unpack_from(body)
     if not spi_size:
-        return NotifyPayload(protocol, b"", kind, body[4:])
+        return _new(NotifyPayload, (protocol, b"", kind, body[4:]))
     stop = 4 + spi_size
     if stop > len(body):
         raise WireError(f"Notify payload: SPI of {spi_size} octets in a body of {len(body)}")
