@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ipsecha.model.effects import InstallChild, RemoveChild
+from ipsecha.model.leases import FIRST_IN_CEILING, FIRST_OUT_CEILING
 from ipsecha.model.policy import ChildPolicy, Connection
 from ipsecha.model.proposals import ChildSuite
 from ipsecha.model.records import ChildSa, IkeSa
@@ -44,6 +45,8 @@ def make(
         created_at=now,
         rekey_at=rekey_at,
         expires_at=now + policy.life_s,
+        in_ceiling=FIRST_IN_CEILING,
+        out_ceiling=FIRST_OUT_CEILING,
     )
 
 

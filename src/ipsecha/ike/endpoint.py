@@ -3,6 +3,8 @@
 Theory of operation.  Every public call is one *step*.  Within a step the exchanges' code changes SAs in place and says
 what follows from it: ``touch`` (the record goes to the backups), ``emit`` (install, update, remove, report) and
 ``transmit``.  The step ends by putting these in the order of output commit: replicate, install, transmit.
+
+A standby endpoint (``active`` is False) only adopts and forgets records.  ``activate`` makes it the owner.
 """
 
 from __future__ import annotations
@@ -11,16 +13,32 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 
 from ipsecha.crypto.credentials import Credentials
+from ipsecha.ike import auth, connections, deadlines, exchanges, init, operations, standby, window
+from ipsecha.ike.cookies import Cookies
+from ipsecha.ike.flags import LOCAL_NAT
+from ipsecha.ike.half_open import HalfOpenTable, Initiation
+from ipsecha.ike.limits import TokenBucket
+from ipsecha.ike.message import IV_COUNTER_BITS
+from ipsecha.ike.negotiation import SuiteMemo
+from ipsecha.ike.reassembly import Reassembly
+from ipsecha.ike.tables import Tables
 from ipsecha.ike.timers import Timers
 from ipsecha.model.effects import Effect, RemoveChild, Replicate, Report, Transmit, Withdraw
+from ipsecha.model.errors import WireError
+from ipsecha.model.numbers import ExchangeType, Notify
 from ipsecha.model.policy import Connection, Policy
-from ipsecha.model.records import Address, IkeSa
-from ipsecha.model.spi import Entropy, new_esp_spi, new_ike_spi, slot_of_ike_spi
+from ipsecha.model.records import Address, ExchangeKind, IkeSa
+from ipsecha.model.spi import Entropy, new_ike_spi, slot_of_ike_spi
+from ipsecha.wire.header import FLAG_INITIATOR, FLAG_RESPONSE, Header, parse_header
 
 INFO, WARNING, ERROR = 20, 30, 40
+TIMERS_PER_CALL = 256
+LAST_RESPONSES = 256
+UNPROTECTED_RATE, UNPROTECTED_BURST = 50.0, 100.0
+REPORT_RATE, REPORT_BURST = 1.0, 20.0
 
 
-class IkeEndpoint:
+class IkeEndpoint(Tables):
     """IKE SAs in both roles, for the slots that one member owns or backs up."""
 
     def __init__(
@@ -32,23 +50,41 @@ class IkeEndpoint:
         wall_clock: Callable[[], float],
         slots: Sequence[int] = (0,),
     ) -> None:
-        self.policy = policy
-        self.credentials = credentials
-        self.entropy = entropy
+        super().__init__(entropy)
         self.wall_clock = wall_clock
         self.slots = tuple(slots)
         self.active = False
         self.incarnation = 0
         self.now = 0.0  # of the step that runs
-        self.sas: dict[bytes, IkeSa] = {}
-        self.child_index: dict[int, bytes] = {}
         self.timers = Timers()
         self.counters: dict[str, int] = defaultdict(int)
-        self._connections = {connection.name: connection for connection in policy.connections}
+        self.half_open = HalfOpenTable()
+        self.initiations: dict[bytes, Initiation] = {}
+        self.cookies = Cookies(entropy)
+        self.reassembly = Reassembly()
+        self.keepalives: dict[bytes, float] = {}  # next keepalive, by local SPI, where we are behind a NAT
+        self.failures: dict[str, int] = {}  # attempts in a row that came to nothing, by connection
+        self.held: set[str] = set()  # connections that the operator has taken down
+        self.request_handlers = exchanges.REQUEST_HANDLERS
+        self.response_handlers = exchanges.RESPONSE_HANDLERS
+        self.starters = exchanges.STARTERS
+        self.unprotected = TokenBucket(UNPROTECTED_RATE, UNPROTECTED_BURST)
+        self.reports = TokenBucket(REPORT_RATE, REPORT_BURST)
+        self._background: standby.BackgroundPass | None = None
+        self._last_responses: dict[bytes, tuple[bytes, ...]] = {}
         self._effects: list[Effect] = []
         self._touched: dict[bytes, IkeSa | None] = {}
         self._emitted: list[Effect] = []
-        self._transmits: list[Transmit] = []
+        self._transmits: list[Effect] = []
+        self._set_policy(policy, credentials)
+
+    def _set_policy(self, policy: Policy, credentials: Credentials) -> None:
+        self.policy = policy
+        self.credentials = credentials
+        self.suites = SuiteMemo()
+        self.candidates = init.Candidates(policy)
+        self._connections = {connection.name: connection for connection in policy.connections}
+        self._backoff: dict[tuple[str, int], float] = {}
 
     # What the exchanges' code may use
 
@@ -68,6 +104,12 @@ class IkeEndpoint:
     def report(self, event: str, text: str, connection: str = "", level: int = INFO) -> None:
         self._emitted.append(Report(event, text, connection, level))
 
+    def report_stranger(self, event: str, text: str, connection: str = "", level: int = WARNING) -> None:
+        """Report what anybody can cause: at a limited rate, always counted."""
+        self.counters[event] += 1
+        if self.reports.take(self.now):
+            self._emitted.append(Report(event, text, connection, level))
+
     def count(self, event: str) -> None:
         """One more of ``event``: what is dropped is counted, not reported."""
         self.counters[event] += 1
@@ -78,7 +120,7 @@ class IkeEndpoint:
         Children that it takes over from another IKE SA change hands in the index; the caller emits UpdateChild.
         """
         spi = sa.local_spi
-        self.sas[spi] = sa
+        self.put_into_tables(sa)
         for child in sa.children:
             self.child_index[child.spi_in] = spi
         self.touch(sa)
@@ -87,50 +129,138 @@ class IkeEndpoint:
     def remove_sa(self, sa: IkeSa) -> None:
         """The IKE SA is gone: Withdraw, RemoveChild for the children it still has, no more timers."""
         spi = sa.local_spi
-        self.sas.pop(spi, None)
+        if spi not in self.sas:
+            return
+        self.drop_from_tables(sa)
         self.timers.cancel(spi)
+        self.keepalives.pop(spi, None)
         for child in sa.children:
             self.child_index.pop(child.spi_in, None)
             self._emitted.append(RemoveChild(child.spi_in))
+        exchange = sa.exchange
+        if exchange is not None and exchange.kind in (ExchangeKind.NEW_CHILD, ExchangeKind.REKEY_CHILD):
+            self.release_child_spi(int.from_bytes(exchange.new_spi, "big"))
         self._touched[spi] = None
+        connections.lost(self, sa, self.now)
 
-    def new_ike_spi(self, sa: IkeSa | None = None) -> bytes:
-        """A fresh local IKE SPI; in the slot of ``sa`` when that is to be rekeyed."""
-        slot = slot_of_ike_spi(sa.local_spi) if sa is not None else self.slots[0]
-        return new_ike_spi(slot, self.entropy, self.sas)
-
-    def new_child_spi(self, local_spi: bytes) -> int:
-        """A fresh inbound ESP SPI in the slot of the IKE SA with this local SPI.
-
-        It is reserved in ``child_index`` until ``children.install`` or ``release_child_spi``.
-        """
-        spi = new_esp_spi(slot_of_ike_spi(local_spi), self.entropy, self.child_index)
-        self.child_index[spi] = local_spi
-        return spi
-
-    def release_child_spi(self, spi: int) -> None:
-        """The child SA that ``spi`` was meant for did not come about."""
-        self.child_index.pop(spi, None)
+    def new_ike_spi(self, sa: IkeSa) -> bytes:
+        """A fresh local IKE SPI, in the slot of ``sa``, which is to be rekeyed."""
+        return new_ike_spi(slot_of_ike_spi(sa.local_spi), self.entropy, self.sas)
 
     def connection_of(self, sa: IkeSa) -> Connection | None:
         """The configured connection of ``sa``; None after a reload that took it away."""
         return self._connections.get(sa.connection)
 
+    def connection_named(self, name: str) -> Connection | None:
+        return self._connections.get(name)
+
     def jittered(self, seconds: float) -> float:
         """``seconds`` less 5 to 10 per cent, so that the two peers do not rekey at the same moment."""
         return seconds * (0.90 + 0.05 * self.entropy(1)[0] / 255)
+
+    def backoff(self, connection: str, tries: int) -> float:
+        """The seconds from a request's first transmission to its repetition number ``tries`` (the first is 1)."""
+        key = (connection, tries)
+        pause = self._backoff.get(key)
+        if pause is None:
+            configured = self._connections.get(connection)
+            first = configured.retransmit_timeout_s if configured is not None else 1.0
+            factor = configured.retransmit_factor if configured is not None else 1.7
+            pause = self._backoff[key] = sum(first * factor**number for number in range(tries))
+        return pause
+
+    def first_iv(self, counter: int) -> int:
+        """The IV for an IKE SA's IV counter: what another owner uses differs in its top bits (invariant I1)."""
+        return self.incarnation << IV_COUNTER_BITS | counter
 
     def rearm(self, sa: IkeSa) -> None:
         """Arm the timer of ``sa`` for its next deadline (retransmission, rekey, expiry, liveness, waiting task).
 
         To be called when a deadline has come nearer; those that move away take care of themselves.
         """
+        if sa.flags & LOCAL_NAT and sa.local_spi not in self.keepalives:
+            connection = self.connection_of(sa)
+            if connection is not None:
+                self.keepalives[sa.local_spi] = self.now + connection.keepalive_s
+        self.timers.arm(sa.local_spi, deadlines.next_deadline(self, sa))
 
     def child_lost(self, sa: IkeSa, name: str) -> None:
-        """A child SA of ``sa`` is gone; if the policy wants it always up and no other carries its traffic, it is
-        brought up again."""
+        """A child SA ``name`` of ``sa`` is gone; if the policy wants it always up and there is no other, it is brought
+        up again."""
+        connection = self.connection_of(sa)
+        if connection is not None and any(child.name == name for child in connections.wanted(connection)):
+            connections.lost(self, sa, self.now)
+
+    def remember_last_response(self, digest: bytes, datagrams: tuple[bytes, ...]) -> None:
+        """The last response of an IKE SA that is gone or never came about: its request may come again."""
+        if len(self._last_responses) >= LAST_RESPONSES:
+            del self._last_responses[next(iter(self._last_responses))]
+        self._last_responses[digest] = datagrams
 
     # The way in
+
+    def receive(self, data: bytes, local: Address, remote: Address, now: float) -> None:
+        """One IKE message without non-ESP marker.  Whatever it is, it raises nothing; what is not authentic changes
+        no SA."""
+        self.now = now
+        if not self.active:
+            self.counters["not-active"] += 1
+            return
+        try:
+            header = parse_header(data)
+        except WireError:
+            self.counters["malformed-header"] += 1
+            return
+        self._dispatch(header, data, local, remote, now)
+        self.end_step()
+
+    def _dispatch(self, header: Header, data: bytes, local: Address, remote: Address, now: float) -> None:
+        if header.version != 2:
+            init.refuse_version(self, header, local, remote, now)
+            return
+        if header.exchange == ExchangeType.IKE_SA_INIT:
+            init.receive(self, header, data, local, remote, now)
+            return
+        own = header.spi_r if header.flags & FLAG_INITIATOR else header.spi_i
+        sa = self.sas.get(own)
+        if sa is not None and sa.spi_i == header.spi_i and sa.spi_r == header.spi_r:
+            window.receive(self, sa, header, data, local, remote, now)
+            return
+        if auth.receive(self, own, header, data, local, remote, now):
+            return
+        responses = self._last_responses.get(window.digest_of(data))
+        if responses is not None:
+            self.transmit(responses, local, remote, stateless=True)
+        elif header.flags & FLAG_RESPONSE:
+            self.counters["unknown-spi"] += 1
+        else:
+            init.refuse_unprotected(self, header, Notify.INVALID_IKE_SPI, b"", local, remote, now)
+
+    def next_timer(self) -> float | None:
+        """When ``handle_timer`` is to be called next, or None."""
+        if not self.active:
+            return None
+        if self._background is not None:
+            return self.now
+        times = [when for when in (self.timers.next_timer(), self.half_open.next_timer()) if when is not None]
+        return min(times, default=None)
+
+    def handle_timer(self, now: float) -> None:
+        """Do what is due, at most a few hundred SAs a call: ``next_timer`` tells whether there is more."""
+        self.now = now
+        if not self.active:
+            return
+        if self._background is not None and not self._background.run(self, now):
+            self._background = None
+        self.half_open.expire(self, now)
+        for key in self.timers.due(now, TIMERS_PER_CALL):
+            if isinstance(key, str):
+                connections.fire(self, key, now)
+            elif key in self.sas:
+                deadlines.fire(self, self.sas[key], now)
+            elif key in self.initiations:
+                init.fire(self, self.initiations[key], now)
+        self.end_step()
 
     def take_effects(self) -> list[Effect]:
         """What is to be done since the last call, in order."""
@@ -154,3 +284,104 @@ class IkeEndpoint:
     def records(self) -> Iterator[IkeSa]:
         """All records, for a snapshot."""
         return iter(tuple(self.sas.values()))
+
+    def configure(self, policy: Policy, credentials: Credentials, now: float) -> None:
+        """A reload: SAs of connections that are gone are deleted, connections that are new are brought up."""
+        self.now = now
+        self._set_policy(policy, credentials)
+        if self.active:
+            operations.after_reload(self, now)
+        self.end_step()
+
+    # What the operator and the data plane say
+
+    def initiate(self, connection: str, child: str | None, now: float) -> None:
+        """Bring up a child SA, or with None all that the connection has.  Raises PolicyError for an unknown name."""
+        self.now = now
+        operations.initiate(self, connection, child, now)
+        self.end_step()
+
+    def terminate(
+        self, now: float, *, connection: str = "", local_spi: bytes = b"", spi_in: int = 0, child: str = ""
+    ) -> int:
+        """Delete what is named: a connection (it is then not brought up again by itself), one child name of it, one
+        IKE SA, or one child SA.  Gives the number of SAs concerned."""
+        self.now = now
+        count = operations.terminate(self, now, connection, local_spi, spi_in, child)
+        self.end_step()
+        return count
+
+    def rekey_ike(self, local_spi: bytes, now: float) -> None:
+        self._task(self.sas.get(local_spi), ExchangeKind.REKEY_IKE, 0, now)
+
+    def rekey_child(self, spi_in: int, now: float) -> None:
+        self._task(self.sa_of_child(spi_in), ExchangeKind.REKEY_CHILD, spi_in, now)
+
+    def check_liveness(self, local_spi: bytes, now: float) -> None:
+        self._task(self.sas.get(local_spi), ExchangeKind.LIVENESS, 0, now)
+
+    def child_soft_limit(self, spi_in: int, now: float) -> None:
+        """The child SA has carried as much as its policy allows before a rekey."""
+        self._task(self.sa_of_child(spi_in), ExchangeKind.REKEY_CHILD, spi_in, now)
+
+    def child_hard_limit(self, spi_in: int, now: float) -> None:
+        """The child SA may carry no more."""
+        self._task(self.sa_of_child(spi_in), ExchangeKind.DELETE_CHILD, spi_in, now)
+
+    def _task(self, sa: IkeSa | None, kind: ExchangeKind, spi_in: int, now: float) -> None:
+        self.now = now
+        if sa is not None and self.active:
+            operations.enqueue(self, sa, kind, spi_in, now)
+        self.end_step()
+
+    def acquire(self, connection: str, child: str, now: float) -> None:
+        """A packet needs a child SA that is not there (Start.TRAP)."""
+        self.now = now
+        operations.acquire(self, connection, child, now)
+        self.end_step()
+
+    def peer_moved(self, spi_in: int, remote: Address, now: float) -> None:
+        """Authentic ESP has come from a new address."""
+        self.now = now
+        sa = self.sa_of_child(spi_in)
+        if sa is not None and self.active and sa.remote != remote:
+            window.follow_peer(self, sa, sa.local, remote)
+        self.end_step()
+
+    def traffic_seen(self, spi_in: int, now: float) -> None:
+        """Authentic ESP has come on this child SA: the peer lives."""
+        sa = self.sa_of_child(spi_in)
+        if sa is not None and self.active:
+            self.now = now
+            sa.last_inbound_at = now
+            operations.traffic_seen(self, sa, spi_in)
+            self.end_step()
+
+    # The cluster
+
+    def adopt(self, sa: IkeSa) -> None:
+        """A record of the owner's: new, or to replace the one that we have.  No messages, no timers."""
+        standby.adopt(self, sa)
+        self.end_step()
+
+    def forget(self, local_spi: bytes) -> None:
+        """The owner has withdrawn this IKE SA."""
+        standby.forget(self, local_spi)
+        self.end_step()
+
+    def activate(self, incarnation: int, now: float) -> None:
+        """Become the owner.  ``incarnation`` (24 bits) is never used by anybody else or again (invariant I1)."""
+        self.now = now
+        self.incarnation = incarnation
+        self.active = True
+        self._background = standby.BackgroundPass(self)
+
+    def deactivate(self) -> None:
+        """No longer the owner: what is not in the records is dropped."""
+        self.active = False
+        self._background = None
+        self.timers.clear()
+        self.keepalives.clear()
+        self.half_open.clear()
+        self.initiations.clear()
+        self.reassembly.clear()

@@ -248,7 +248,7 @@ class SuiteMemo:
         found = choose_child_suite(parse_sa(body), policy, key_exchange=False)
         answer = None
         if found is not None:
-            choice, spi = found
+            choice = found[0]
             sa = build_sa((Proposal(choice.number, choice.suite.protocol, bytes(4), choice.transforms),))
             answer = ChildChoice(choice.suite, _spi_offset(body, choice.number), sa[:SPI_OFFSET], sa[SPI_OFFSET + 4 :])
         if len(self._child) >= MEMO_LIMIT:

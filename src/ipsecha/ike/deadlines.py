@@ -1,0 +1,94 @@
+"""What an IKE SA has to do at which time: all of it follows from the record, so any owner can take it up."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from ipsecha.ike import children, window
+from ipsecha.ike.flags import CLOSING, LEAVING, LOCAL_NAT, REKEYED
+from ipsecha.model.effects import Keepalive
+from ipsecha.model.policy import Connection
+from ipsecha.model.records import ChildSa, ChildState, ExchangeKind, IkeSa, Task
+
+if TYPE_CHECKING:
+    from ipsecha.ike.endpoint import IkeEndpoint
+
+REKEY_RETRY_S = 30.0  # a rekey that came to nothing is tried again
+DELETE_GRACE_S = 60.0  # for a DELETE of what has expired to be answered
+
+
+def next_deadline(endpoint: IkeEndpoint, sa: IkeSa) -> float:
+    """The earliest time at which ``fire`` has something to do."""
+    when = sa.expires_at
+    if sa.rekey_at and not sa.flags & LEAVING:
+        when = min(when, sa.rekey_at)
+    for child in sa.children:
+        when = min(when, child.expires_at)
+        if child.rekey_at and child.state == ChildState.ESTABLISHED:
+            when = min(when, child.rekey_at)
+    if sa.exchange is not None:
+        when = min(when, window.retransmit_at(endpoint, sa, sa.exchange))
+    else:
+        connection = endpoint.connection_of(sa)
+        if connection is not None and connection.dpd_s:
+            when = min(when, sa.last_inbound_at + connection.dpd_s)
+        if sa.queue:
+            when = min(when, min(task.not_before for task in sa.queue))
+    return min(when, endpoint.keepalives.get(sa.local_spi, math.inf))
+
+
+def fire(endpoint: IkeEndpoint, sa: IkeSa, now: float) -> None:
+    """Do what is due for ``sa`` and arm its timer for the rest."""
+    connection = endpoint.connection_of(sa)
+    if connection is not None and sa.flags & LOCAL_NAT:
+        _keepalive(endpoint, sa, connection, now)
+    if sa.expires_at <= now:
+        _expire(endpoint, sa, now)
+    elif sa.rekey_at and sa.rekey_at <= now and not sa.flags & LEAVING:
+        sa.rekey_at = now + REKEY_RETRY_S
+        window.enqueue(endpoint, sa, Task(ExchangeKind.REKEY_IKE), now)
+    for child in sa.children:
+        _fire_child(endpoint, sa, child, now)
+    exchange = sa.exchange
+    if exchange is not None:
+        if window.retransmit_at(endpoint, sa, exchange) <= now:
+            window.retransmit(endpoint, sa, exchange, now)
+    else:
+        if connection is not None and connection.dpd_s and sa.last_inbound_at + connection.dpd_s <= now:
+            window.enqueue(endpoint, sa, Task(ExchangeKind.LIVENESS), now)
+        window.run_queue(endpoint, sa, now)
+    if sa.local_spi in endpoint.sas:
+        endpoint.rearm(sa)
+
+
+def _expire(endpoint: IkeEndpoint, sa: IkeSa, now: float) -> None:
+    """The hard lifetime: DELETE, and if that is not answered in time, gone all the same."""
+    if sa.flags & CLOSING:
+        endpoint.remove_sa(sa)
+        return
+    sa.expires_at = now + DELETE_GRACE_S
+    if not sa.flags & REKEYED:
+        endpoint.report("ike-expired", "the IKE SA has reached its lifetime", sa.connection, level=30)
+    window.enqueue(endpoint, sa, Task(ExchangeKind.DELETE_IKE), now)
+
+
+def _fire_child(endpoint: IkeEndpoint, sa: IkeSa, child: ChildSa, now: float) -> None:
+    if child.expires_at <= now:
+        if child.state == ChildState.DELETING:
+            children.remove(endpoint, sa, child)
+            return
+        child.expires_at = now + DELETE_GRACE_S
+        window.enqueue(endpoint, sa, Task(ExchangeKind.DELETE_CHILD, child.spi_in, child.name), now)
+    elif child.rekey_at and child.rekey_at <= now and child.state == ChildState.ESTABLISHED:
+        child.rekey_at = now + REKEY_RETRY_S
+        window.enqueue(endpoint, sa, Task(ExchangeKind.REKEY_CHILD, child.spi_in, child.name), now)
+
+
+def _keepalive(endpoint: IkeEndpoint, sa: IkeSa, connection: Connection, now: float) -> None:
+    """One octet keeps the mapping of the NAT in front of us alive (RFC 3948 section 4)."""
+    due = endpoint.keepalives.get(sa.local_spi)
+    if due is None or due <= now:
+        if due is not None:
+            endpoint.emit(Keepalive(sa.local, sa.remote))
+        endpoint.keepalives[sa.local_spi] = now + connection.keepalive_s

@@ -1,0 +1,96 @@
+"""The standby's side of an endpoint: records are adopted, forgotten and, after a takeover, put to use.
+
+Taking over touches no SA.  What SAs need afterwards (timers, repeated requests) follows in a background pass of a few
+hundred SAs a call, those with a request in flight first: their peers wait.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ipsecha.ike import connections
+from ipsecha.model.effects import InstallChild, RemoveChild, UpdateChild
+from ipsecha.model.records import IkeSa
+
+if TYPE_CHECKING:
+    from ipsecha.ike.endpoint import IkeEndpoint
+
+BACKGROUND_BATCH = 256
+
+
+def adopt(endpoint: IkeEndpoint, sa: IkeSa) -> None:
+    """Take in the record of an IKE SA, new or changed: the data plane gets what differs from the record before."""
+    spi = sa.local_spi
+    before = endpoint.sas.get(spi)
+    if before is not None:
+        kept = {child.spi_in for child in sa.children}
+        for child in before.children:
+            if child.spi_in not in kept and endpoint.child_index.get(child.spi_in) == spi:
+                del endpoint.child_index[child.spi_in]
+                endpoint.emit(RemoveChild(child.spi_in))
+        endpoint.drop_from_tables(before)
+    for child in sa.children:
+        known = endpoint.child_index.get(child.spi_in)
+        endpoint.child_index[child.spi_in] = spi
+        if known is None:
+            endpoint.emit(InstallChild(sa, child))
+        elif known != spi or before is None or _differs(before, sa, child.spi_in):
+            endpoint.emit(UpdateChild(sa, child))
+    endpoint.put_into_tables(sa)
+
+
+def _differs(before: IkeSa, after: IkeSa, spi_in: int) -> bool:
+    """Whether the data plane has to know of the change.  The ceilings travel on their own."""
+    old, new = before.child_by_inbound_spi(spi_in), after.child_by_inbound_spi(spi_in)
+    if old is None or new is None:
+        return True
+    return (before.local, before.remote, before.flags, old.state, old.use_outbound) != (
+        after.local,
+        after.remote,
+        after.flags,
+        new.state,
+        new.use_outbound,
+    )
+
+
+def forget(endpoint: IkeEndpoint, local_spi: bytes) -> None:
+    """The owner has withdrawn the IKE SA."""
+    sa = endpoint.sas.get(local_spi)
+    if sa is None:
+        return
+    for child in sa.children:
+        if endpoint.child_index.get(child.spi_in) == local_spi:
+            del endpoint.child_index[child.spi_in]
+            endpoint.emit(RemoveChild(child.spi_in))
+    endpoint.drop_from_tables(sa)
+
+
+class BackgroundPass:
+    """Arms the timers of all SAs after a takeover, a batch at a time."""
+
+    def __init__(self, endpoint: IkeEndpoint) -> None:
+        self._pending: list[bytes] | None = None
+        self._urgent = list(endpoint.in_flight)
+
+    def run(self, endpoint: IkeEndpoint, now: float) -> bool:
+        """Do one batch; False when all is done (connections that are to be up are then looked after)."""
+        if self._urgent:
+            self._arm(endpoint, self._urgent, now)
+            return True
+        if self._pending is None:
+            self._pending = list(endpoint.sas)
+        self._arm(endpoint, self._pending, now)
+        if self._pending:
+            return True
+        for connection in endpoint.policy.connections:
+            connections.plan(endpoint, connection, now)
+        return False
+
+    def _arm(self, endpoint: IkeEndpoint, spis: list[bytes], now: float) -> None:
+        for spi in spis[-BACKGROUND_BATCH:]:
+            sa = endpoint.sas.get(spi)
+            if sa is not None:
+                # The last sign of life that the record knows is old: liveness counts from the takeover.
+                sa.last_inbound_at = max(sa.last_inbound_at, now)
+                endpoint.rearm(sa)
+        del spis[-BACKGROUND_BATCH:]

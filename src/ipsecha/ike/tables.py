@@ -1,0 +1,72 @@
+"""The tables of an endpoint: IKE SAs by local SPI, child SAs by inbound SPI, IKE SAs by connection and peer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ipsecha.model.identity import Identity
+from ipsecha.model.records import IkeSa
+from ipsecha.model.spi import Entropy, new_esp_spi, slot_of_ike_spi
+
+
+class Tables:
+    """What is found by what.  ``in_flight`` holds the local SPIs of the IKE SAs that wait for an answer: a takeover
+    looks after them first."""
+
+    def __init__(self, entropy: Entropy) -> None:
+        self.entropy = entropy
+        self.sas: dict[bytes, IkeSa] = {}
+        self.child_index: dict[int, bytes] = {}
+        self.in_flight: dict[bytes, None] = {}
+        self._peers: dict[str, dict[Identity, tuple[bytes, ...]]] = {}
+
+    def put_into_tables(self, sa: IkeSa) -> None:
+        spi = sa.local_spi
+        self.sas[spi] = sa
+        if sa.exchange is not None:
+            self.in_flight[spi] = None
+        peers = self._peers.setdefault(sa.connection, {})
+        spis = peers.get(sa.remote_id, ())
+        if spi not in spis:
+            peers[sa.remote_id] = (*spis, spi)
+
+    def drop_from_tables(self, sa: IkeSa) -> None:
+        spi = sa.local_spi
+        self.sas.pop(spi, None)
+        self.in_flight.pop(spi, None)
+        peers = self._peers.get(sa.connection)
+        if peers is None:
+            return
+        spis = tuple(other for other in peers.get(sa.remote_id, ()) if other != spi)
+        if spis:
+            peers[sa.remote_id] = spis
+        else:
+            peers.pop(sa.remote_id, None)
+            if not peers:
+                del self._peers[sa.connection]
+
+    def sas_of(self, connection: str) -> Iterator[IkeSa]:
+        """The IKE SAs of a connection."""
+        spis = [spi for spis in self._peers.get(connection, {}).values() for spi in spis]
+        return (self.sas[spi] for spi in spis if spi in self.sas)
+
+    def sas_of_peer(self, connection: str, identity: Identity) -> list[IkeSa]:
+        """The IKE SAs of a connection with one authenticated identity."""
+        return [self.sas[spi] for spi in self._peers.get(connection, {}).get(identity, ())]
+
+    def sa_of_child(self, spi_in: int) -> IkeSa | None:
+        """The IKE SA that the child SA with this inbound SPI belongs to."""
+        return self.sas.get(self.child_index.get(spi_in, b""))
+
+    def new_child_spi(self, local_spi: bytes) -> int:
+        """A fresh inbound ESP SPI in the slot of the IKE SA with this local SPI.
+
+        It is reserved in ``child_index`` until ``children.install`` or ``release_child_spi``.
+        """
+        spi = new_esp_spi(slot_of_ike_spi(local_spi), self.entropy, self.child_index)
+        self.child_index[spi] = local_spi
+        return spi
+
+    def release_child_spi(self, spi: int) -> None:
+        """The child SA that ``spi`` was meant for did not come about."""
+        self.child_index.pop(spi, None)
