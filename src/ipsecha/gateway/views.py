@@ -1,0 +1,128 @@
+"""What the daemon tells its operator: the typed shapes of the control socket's answers.
+
+Durations and ages are seconds.  Every field has a default, so that a client and a daemon of different versions
+understand each other: an unknown field is ignored, a missing one is empty.  No view holds key material.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+import msgspec
+
+V = TypeVar("V", bound=msgspec.Struct)
+
+
+class ClusterView(msgspec.Struct):
+    name: str = ""
+    mode: str = ""  # "hot-standby"
+    role: str = ""  # "active", "standby", "starting", "isolated", "handing-over"
+    epoch: int = 0
+    protection: str = ""  # "protected", "joining", "unprotected (proof)", "unprotected (silence)"
+    partner: str = ""  # the other member's name
+    partner_state: str = ""  # "connected", "silent", "refused", "unknown"
+    last_beat_s: float | None = None  # age of the partner's last beat
+    sync_progress: float | None = None  # 0 to 1 while a snapshot is on its way
+    sync_lag: int = 0  # commits that the partner has not acknowledged yet
+    sync_lag_s: float = 0.0  # age of the oldest of them
+    fencing: str = ""  # what holds when the other falls silent: "pair, no witness", "pair with witness"
+    addresses: tuple[str, ...] = ()  # shared addresses
+    holds_addresses: bool = False
+
+
+class LossBound(msgspec.Struct):
+    """The largest inbound lease of any child SA: what a failover at this moment could cost it."""
+
+    packets: int = 0
+    seconds: float = 0.0
+
+
+class StatusView(msgspec.Struct):
+    member: str = ""
+    version: str = ""
+    uptime_s: float = 0.0
+    cluster: ClusterView | None = None  # None: a single gateway
+    ike_sas: int = 0
+    half_open: int = 0
+    child_sas: int = 0
+    loss_bound: LossBound | None = None
+    packets_in: int = 0
+    bytes_in: int = 0
+    packets_out: int = 0
+    bytes_out: int = 0
+    counters: dict[str, int] = {}  # drops by reason and the like
+
+
+class LeaseView(msgspec.Struct):
+    """Sequence numbers: the next one, and the ceiling that the partner has acknowledged."""
+
+    in_next: int = 0
+    in_ceiling: int = 0
+    out_next: int = 0
+    out_ceiling: int = 0
+    exposure: int = 0  # inbound numbers that a failover now would give up
+
+
+class ChildView(msgspec.Struct):
+    name: str = ""
+    state: str = ""
+    spi_in: str = ""  # eight hexadecimal digits
+    spi_out: str = ""
+    suite: str = ""
+    local_ts: tuple[str, ...] = ()
+    remote_ts: tuple[str, ...] = ()
+    packets_in: int = 0
+    bytes_in: int = 0
+    packets_out: int = 0
+    bytes_out: int = 0
+    age_s: float = 0.0
+    rekey_in_s: float | None = None  # None: never by time
+    idle_s: float | None = None  # since the last packet in either direction
+    lease: LeaseView | None = None
+
+
+class SaView(msgspec.Struct):
+    connection: str = ""
+    state: str = ""
+    initiator: bool = False  # we began it
+    spi_i: str = ""  # sixteen hexadecimal digits
+    spi_r: str = ""
+    local_id: str = ""
+    remote_id: str = ""
+    local: str = ""  # address and port
+    remote: str = ""
+    nat: str = ""  # "", "local", "remote", "both"
+    suite: str = ""
+    age_s: float = 0.0
+    rekey_in_s: float | None = None
+    next_request_id: int = 0
+    expected_request_id: int = 0
+    children: tuple[ChildView, ...] = ()
+
+
+class SasView(msgspec.Struct):
+    """One page of IKE SAs, in the order of their local SPIs; ``total`` counts all that match."""
+
+    sas: tuple[SaView, ...] = ()
+    total: int = 0
+
+
+class OutcomeView(msgspec.Struct):
+    """The answer to a command that changes something: ``initiate``, ``terminate``, ``rekey``, ``switchover``,
+    ``reload``, ``stop``."""
+
+    text: str = ""
+    affected: int = 0
+    warnings: tuple[str, ...] = ()
+
+
+def as_answer(view: msgspec.Struct) -> dict[str, Any]:
+    """A view as the plain data that a control handler returns."""
+    data = msgspec.to_builtins(view)
+    assert isinstance(data, dict)
+    return data
+
+
+def from_answer(data: dict[str, Any], kind: type[V]) -> V:
+    """The view in an answer.  Raises msgspec.ValidationError where the daemon speaks another language."""
+    return msgspec.convert(data, kind)
