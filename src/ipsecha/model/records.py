@@ -32,6 +32,7 @@ class IkeFlag(IntFlag):
     REPLAY_COUNTER_SYNC = 32
     CLOSING = 64  # our DELETE for this IKE SA is on its way
     REKEYED = 128  # another IKE SA has taken over the children; waits for its DELETE
+    CLOSED = 256  # answered the peer's DELETE: kept without children, only to repeat that answer
 
 
 class ChildState(IntEnum):
@@ -60,6 +61,10 @@ class Task(msgspec.Struct, frozen=True, array_like=True, gc=False):
     spi: int = 0
     child: str = ""
     not_before: float = 0.0
+    group: int = 0  # the key exchange that the peer asked for by INVALID_KE_PAYLOAD
+    tries: int = 0  # how often the peer has answered TEMPORARY_FAILURE
+    packet: tuple[TrafficSelector, ...] = ()  # (local, remote) of the packet that wants the child SA
+    orphan: bool = False  # DELETE_CHILD of an SA that the peer has, and we have not
 
 
 class Exchange(msgspec.Struct, array_like=True, gc=False):
@@ -78,6 +83,13 @@ class Exchange(msgspec.Struct, array_like=True, gc=False):
     private_key: bytes = b""  # of the key exchange, restored by crypto.key_exchange
     rival_nonce: bytes = b""  # lowest nonce of the peer's colliding exchange (RFC 7296 section 2.8.1)
     rival_spi: bytes = b""  # local SPI of the SA that the colliding exchange made
+    local_ts: tuple[TrafficSelector, ...] = ()  # selectors offered
+    remote_ts: tuple[TrafficSelector, ...] = ()
+    gone_spis: tuple[int, ...] = ()  # unknown SPIs that the peer has deleted while it may have made our child SA
+    task: Task | None = None  # what the request was made from, for another try
+
+    def __repr__(self) -> str:
+        return f"Exchange(kind={self.kind}, message_id={self.message_id}, tries={self.tries})"
 
 
 class ChildSa(msgspec.Struct, array_like=True, gc=False):
@@ -98,6 +110,7 @@ class ChildSa(msgspec.Struct, array_like=True, gc=False):
     use_outbound: bool = True  # False: receive only, until the peer shows that it is ready (RFC 7296 section 2.8)
     in_ceiling: int = 0  # highest inbound sequence number that may have been delivered (acknowledged lease)
     out_ceiling: int = 0  # highest outbound sequence number that may have been used (acknowledged lease)
+    replaces: int = 0  # inbound SPI of the child SA that this one is the rekey of
 
     def __repr__(self) -> str:
         return f"ChildSa({self.name!r}, in={self.spi_in:#010x}, out={self.spi_out:#010x})"
@@ -129,6 +142,9 @@ class IkeSa(msgspec.Struct, array_like=True, gc=False):
     queue: tuple[Task, ...] = ()
     last_inbound_at: float = 0.0
     request_digest: bytes = b""  # of the request that ``responses`` answered
+    predecessor: bytes = b""  # local SPI of the IKE SA that a collided rekey is to replace, while that is undecided
+    refused_since: float = 0.0  # first and last TEMPORARY_FAILURE in a row
+    refused_at: float = 0.0
 
     @property
     def local_spi(self) -> bytes:
