@@ -1,0 +1,130 @@
+"""Counter leases of one child SA direction (DESIGN section 3): how far its sequence numbers may go, when to ask for
+more, and how much.
+
+A lease has two numbers: ``limit`` is what the backup has acknowledged (nothing above it is used), ``requested`` what
+it has been asked for.  The packet path compares a sequence number with one integer, ``mark``, and leaves the fast path
+only above it: the number is then past the half of the lease, or beyond it.
+
+Sizes follow the SA's own rate times a horizon, so that a renewal costs the channel the same at 10 packets a second and
+at a million; ``LeaseBudget`` widens all of them together when so many SAs are busy that the channel would see more
+entries a second than it is meant to carry.
+"""
+
+from __future__ import annotations
+
+from ipsecha.model.leases import FIRST_IN_CEILING, FIRST_OUT_CEILING
+
+INBOUND_HORIZON_S = 0.1  # what a failover may lose of an inbound SA
+OUTBOUND_HORIZON_S = 1.0  # a jump outbound costs nothing
+CHANNEL_BUDGET = 20_000  # lease entries a second
+_UNKNOWN = -1.0
+
+
+class Lease:
+    """The lease of one direction.  ``end`` is the highest number that the SA can ever use; ``size`` that of the first
+    request, when no rate is known."""
+
+    __slots__ = (
+        "_rate",
+        "_since",
+        "_since_number",
+        "end",
+        "horizon_s",
+        "limit",
+        "mark",
+        "minimum",
+        "requested",
+        "size",
+    )
+
+    def __init__(self, limit: int, end: int, minimum: int, size: int, horizon_s: float) -> None:
+        self.limit = limit
+        self.end = end
+        self.minimum = minimum
+        self.horizon_s = horizon_s
+        self.requested = limit
+        self.size = size
+        self._rate = 0.0
+        self._since = _UNKNOWN
+        self._since_number = 0
+        self.mark = 0
+        self._set_mark()
+
+    def wants_more(self, number: int) -> bool:
+        """Whether half of what was asked for is used once ``number`` is; never at the end of the number space."""
+        return number > self.requested - (self.size + 1) // 2 and self.requested < self.end
+
+    def request(self, number: int, now: float, widening: float) -> int:
+        """Ask for more, ``number`` being the highest in use: the new ceiling to be acknowledged."""
+        self.size = self._sized(number, now, widening)
+        self.requested = min(max(number + self.size, self.requested), self.end)
+        self._set_mark()
+        return self.requested
+
+    def grant(self, ceiling: int) -> bool:
+        """The backup has acknowledged ``ceiling``: whether that raises the limit."""
+        if ceiling <= self.limit:
+            return False
+        self.limit = min(ceiling, self.end)
+        self.requested = max(self.requested, self.limit)
+        self._set_mark()
+        return True
+
+    def restart(self, limit: int) -> None:
+        """What was asked for will not be answered (the backup has changed): begin again with ``limit`` granted.
+
+        -1 where a new backup has acknowledged nothing yet.
+        """
+        self.limit = self.requested = limit
+        self._set_mark()
+
+    def _set_mark(self) -> None:
+        self.mark = min(self.requested - (self.size + 1) // 2, self.limit)
+
+    def _sized(self, number: int, now: float, widening: float) -> int:
+        """Numbers for ``horizon_s`` at the present rate.
+
+        The rate is that of the last whole horizon, or of the present one as far as it has come: a burst then gets at
+        most what it has used, and a stream reaches its rate within a horizon.
+        """
+        if self._since == _UNKNOWN or number < self._since_number:
+            self._since, self._since_number = now, number
+            return self.size
+        elapsed = now - self._since
+        used = number - self._since_number
+        rate = max(used / max(elapsed, self.horizon_s), self._rate)
+        if elapsed >= self.horizon_s:
+            self._rate = rate = used / elapsed
+            self._since, self._since_number = now, number
+        return max(self.minimum, int(rate * self.horizon_s * widening))
+
+
+class LeaseBudget:
+    """Keeps the entries per second of all SAs together near the channel's budget by widening every lease."""
+
+    __slots__ = ("_count", "_since", "budget", "widening")
+
+    def __init__(self, budget: int = CHANNEL_BUDGET) -> None:
+        self.budget = budget
+        self.widening = 1.0
+        self._count = 0
+        self._since = _UNKNOWN
+
+    def note(self, entries: int, now: float) -> None:
+        """``entries`` requests leave now.  Renewals are inverse to the widening, so its error corrects itself."""
+        if self._since == _UNKNOWN:
+            self._since = now
+        self._count += entries
+        elapsed = now - self._since
+        if elapsed >= INBOUND_HORIZON_S:
+            self.widening = max(1.0, self.widening * (self._count / elapsed) / self.budget)
+            self._count, self._since = 0, now
+
+
+def inbound_lease(ceiling: int, end: int) -> Lease:
+    """The lease of an inbound SA; it may be as small as one packet, since a failover loses what is left of it."""
+    return Lease(ceiling, end, 1, FIRST_IN_CEILING, INBOUND_HORIZON_S)
+
+
+def outbound_lease(ceiling: int, end: int) -> Lease:
+    return Lease(ceiling, end, FIRST_OUT_CEILING, FIRST_OUT_CEILING, OUTBOUND_HORIZON_S)

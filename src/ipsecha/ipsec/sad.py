@@ -1,0 +1,352 @@
+"""The security association database (RFC 4301 section 4.4.2): what is installed, what is in use, and how far its
+sequence numbers may go.
+
+Installed child SAs are records and nothing more, on the owner and on a backup alike.  The first packet makes a
+``LiveSa`` of one (``adopt``).  Becoming the owner therefore empties one dictionary; ceasing to be the owner leaves it
+for ``exact_counters``.
+
+How the ceilings move, by ``Leasing``:
+
+* LEASED: requests wait in ``wanting`` until the ring outside has drained and the backup acknowledged them (``grant``).
+* FREE: this member is alone and grants itself what it asks for, in the record, so that a record encoded at any moment
+  covers every number in use.
+* LANE: the same, but outbound numbers end at the ceiling that was last acknowledged plus a lane.
+
+Going back to LEASED, whatever was granted without a backup counts for nothing until the new backup has
+acknowledged it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Protocol
+
+from ipsecha.ipsec.leases import CHANNEL_BUDGET, LeaseBudget
+from ipsecha.ipsec.live import LiveSa
+from ipsecha.ipsec.spd import Bundle, Spd
+from ipsecha.model.errors import CryptoError
+from ipsecha.model.leases import Leasing, lane_width
+from ipsecha.model.policy import ChildPolicy, Policy
+from ipsecha.model.records import Address, ChildSa, IkeSa, LeaseEntry
+
+HOLD_LIMIT = 512  # packets of one SA and direction that wait for a lease
+HOLD_LIMIT_TOTAL = 16384
+
+
+class PlaneEvents(Protocol):
+    """What the data plane tells the gateway; called in the middle of packet processing, so quick."""
+
+    def soft_limit(self, spi_in: int) -> None: ...
+    def hard_limit(self, spi_in: int) -> None: ...
+    def acquire(self, connection: str, child: str) -> None: ...
+    def peer_moved(self, spi_in: int, remote: Address) -> None: ...
+    def traffic_in(self, spis_in: list[int]) -> None: ...
+    def must_rekey(self, spi_in: int) -> None: ...
+    def unknown_spi(self, spi: int, remote: Address) -> None: ...
+    def leases_wanted(self) -> None: ...
+    def child_used(self, spi_in: int) -> None: ...
+
+
+class Sad:
+    """Child SAs by inbound SPI.  ``path_mtu(local, remote)`` gives the longest datagram between two addresses."""
+
+    def __init__(self, policy: Policy, events: PlaneEvents, path_mtu: Callable[[str, str], int]) -> None:
+        self.spd = Spd(policy)
+        self.events = events
+        self.lives: dict[int, LiveSa] = {}
+        self.active = False
+        self.leasing = Leasing.LEASED
+        self.budget = LeaseBudget(CHANNEL_BUDGET)
+        self.held = 0
+        self.held_dropped = 0
+        self._installed: dict[int, tuple[IkeSa, ChildSa]] = {}
+        self._path_mtu = path_mtu
+        self._incarnation = 0
+        self._above_lane = False
+        self._wanting: dict[int, LiveSa] = {}
+        self._unshared: set[int] = set()  # ceilings raised without a backup
+        self._unacknowledged: set[int] = set()  # of those, what the present backup has not yet acknowledged
+        self._exact: dict[int, tuple[int, int, int, int]] = {}
+
+    def __len__(self) -> int:
+        return len(self._installed)
+
+    # --- installing: the same on the owner and on a backup
+
+    def install(self, sa: IkeSa, child: ChildSa) -> None:
+        """A new child SA, or the newer record of one.  Ceilings never fall: a record that was encoded before the
+        last lease was acknowledged arrives after it."""
+        before = self._installed.get(child.spi_in)
+        if before is not None and before[1] is not child:
+            child.in_ceiling = max(child.in_ceiling, before[1].in_ceiling)
+            child.out_ceiling = max(child.out_ceiling, before[1].out_ceiling)
+        self._installed[child.spi_in] = (sa, child)
+        bundle = self.spd.put(sa.connection, child)
+        live = self.lives.get(child.spi_in)
+        if live is not None:
+            live.bundle = bundle
+            live.follow(sa, child)
+            live.set_path_mtu(self._path_mtu(live.local[0], live.remote[0]))
+
+    def remove(self, spi_in: int) -> None:
+        self._installed.pop(spi_in, None)
+        self.spd.drop(spi_in)
+        for kept in (self._wanting, self._exact):
+            kept.pop(spi_in, None)
+        self._unshared.discard(spi_in)
+        self._unacknowledged.discard(spi_in)
+        live = self.lives.pop(spi_in, None)
+        if live is not None:
+            self.held -= len(live.held_in) + len(live.held_out)
+
+    def installed(self, spi_in: int) -> tuple[IkeSa, ChildSa] | None:
+        return self._installed.get(spi_in)
+
+    def configure(self, policy: Policy) -> None:
+        """A new policy; SAs in use keep the limits they began with."""
+        self.spd.configure(policy)
+        for live in self.lives.values():
+            live.bundle = self.spd.put(live.sa.connection, live.child)
+
+    # --- ownership
+
+    def activate(self, incarnation: int, above_lane: bool) -> None:
+        """Become the owner.  What the previous ownership left is dropped; each SA is adopted by its first packet."""
+        self._drop_lives()
+        self._incarnation = incarnation
+        self._above_lane = above_lane
+        self.active = True
+
+    def deactivate(self) -> None:
+        """Cease to be the owner; the SAs in use stay for ``exact_counters``."""
+        self.active = False
+        self._exact.clear()
+        self._wanting.clear()
+
+    def _drop_lives(self) -> None:
+        for live in self.lives.values():
+            live.bundle.current = None
+        self.lives = {}
+        self._wanting.clear()
+        self.held = 0
+
+    def adopt(self, spi_in: int) -> LiveSa | None:
+        """The SA in use with this SPI, made from its record at its first packet; None where there is none."""
+        if not self.active:
+            return None
+        live = self.lives.get(spi_in)
+        if live is not None:
+            return live
+        found = self._installed.get(spi_in)
+        if found is None:
+            return None
+        sa, child = found
+        entry = self.spd.entry(sa.connection, child.name)
+        policy = entry.child if entry is not None else ChildPolicy(child.name, child.local_ts, child.remote_ts, ())
+        try:
+            live = LiveSa(sa, child, policy, self.spd.put(sa.connection, child), self._incarnation)
+        except CryptoError:
+            return None
+        live.start(*self._start_of(child))
+        live.set_path_mtu(self._path_mtu(live.local[0], live.remote[0]))
+        self._bound_by_mode(live)
+        self.lives[spi_in] = live
+        return live
+
+    def _start_of(self, child: ChildSa) -> tuple[int, int]:
+        """Highest numbers inbound and outbound that the owners before may have used."""
+        lane = lane_width(child.suite.esn) if self._above_lane else 0
+        exact = self._exact.pop(child.spi_in, None)
+        if exact is not None and not lane and exact[2:] == (child.in_ceiling, child.out_ceiling):
+            return exact[0], exact[1]
+        fresh = child.in_ceiling, child.out_ceiling
+        if lane:
+            self._unshared.add(child.spi_in)
+            child.out_ceiling += lane
+        return fresh[0], child.out_ceiling
+
+    def sender(self, bundle: Bundle) -> LiveSa | None:
+        """The SA in use that sends for a bundle."""
+        live = self.adopt(bundle.spi_in) if bundle.spi_in else None
+        bundle.current = live
+        return live
+
+    def exact_counters(self) -> list[LeaseEntry]:
+        """The numbers in use of the busy SAs, for the next owner in a planned switchover; after ``deactivate``."""
+        return [LeaseEntry(spi, live.window.top, live.next_out - 1) for spi, live in self.lives.items()]
+
+    def adopt_exact(self, entries: Iterable[LeaseEntry]) -> None:
+        """The previous owner has stopped at these numbers.  An entry counts only while the ceilings are the ones it
+        was given with: if the owner before goes on after all, it must raise them first."""
+        for entry in entries:
+            found = self._installed.get(entry.spi_in)
+            if found is not None and entry.spi_in not in self.lives:
+                child = found[1]
+                numbers = (entry.in_ceiling, entry.out_ceiling, child.in_ceiling, child.out_ceiling)
+                self._exact[entry.spi_in] = numbers
+
+    # --- leases
+
+    def set_leasing(self, mode: Leasing) -> list[LiveSa]:
+        """What bounds the numbers from now on: the SAs whose held packets may have become free.
+
+        O(SAs in use), except when a backup joins after a takeover above the lanes: then it has to learn every SA's
+        ceiling.
+        """
+        if mode is Leasing.LEASED and self.leasing is not Leasing.LEASED:
+            if self._above_lane and self.active:
+                for spi_in in self._installed:
+                    self.adopt(spi_in)
+                self._above_lane = False
+            self._unacknowledged |= self._unshared
+            self._unshared = set()
+        self.leasing = mode
+        for live in self.lives.values():
+            self._bound_by_mode(live)
+        return [live for live in self.lives.values() if live.held_in or live.held_out]
+
+    def _bound_by_mode(self, live: LiveSa) -> None:
+        child = live.child
+        live.lane_start = 0
+        live.must_rekey_done = False
+        live.out_lease.end = live.end
+        if self.leasing is not Leasing.LEASED:
+            if self.leasing is Leasing.LANE:
+                width = lane_width(live.esn)
+                live.lane_start = child.out_ceiling + width // 2
+                live.out_lease.end = min(live.end, child.out_ceiling + width)
+            live.in_lease.restart(child.in_ceiling)
+            live.out_lease.restart(child.out_ceiling)
+            return
+        unknown = live.spi_in in self._unacknowledged
+        live.in_lease.restart(-1 if unknown else live.in_lease.limit)
+        live.out_lease.restart(-1 if unknown else live.out_lease.limit)
+        if unknown or live.held_in or live.held_out:
+            self._want(live)
+
+    def may_send(self, live: LiveSa, now: float) -> bool:
+        """Whether ``next_out`` may be used; called when it is above the lease's mark, and asks for more there."""
+        number = live.next_out
+        if number > live.soft_number and not live.soft_done:
+            live.soft_done = True
+            self.events.soft_limit(live.spi_in)
+        if number > live.end:
+            self.exhausted(live)
+            return False
+        lease = live.out_lease
+        if lease.wants_more(number):
+            ceiling = lease.request(number, now, self.budget.widening)
+            self._extend(live, outbound=ceiling)
+        if live.lane_start and number > live.lane_start and not live.must_rekey_done:
+            live.must_rekey_done = True
+            self.events.must_rekey(live.spi_in)
+        return number <= lease.limit
+
+    def may_deliver(self, live: LiveSa, number: int, now: float) -> bool:
+        """The same for an inbound number, whose packet has passed the integrity check."""
+        lease = live.in_lease
+        if lease.wants_more(number):
+            self._extend(live, inbound=lease.request(number, now, self.budget.widening))
+        return number <= lease.limit
+
+    def exhausted(self, live: LiveSa) -> None:
+        """The SA can carry no more: once an event, then only drops (RFC 4303 section 3.3.3)."""
+        if not live.hard_done:
+            live.hard_done = True
+            self.events.hard_limit(live.spi_in)
+
+    def _extend(self, live: LiveSa, inbound: int = 0, outbound: int = 0) -> None:
+        if self.leasing is Leasing.LEASED:
+            self._want(live)
+            return
+        child = live.child
+        self._unshared.add(live.spi_in)
+        if inbound:
+            child.in_ceiling = max(child.in_ceiling, inbound)
+            live.in_lease.grant(child.in_ceiling)
+        if outbound:
+            child.out_ceiling = max(child.out_ceiling, outbound)
+            live.out_lease.grant(child.out_ceiling)
+
+    def _want(self, live: LiveSa) -> None:
+        if not self._wanting:
+            self.events.leases_wanted()
+        self._wanting[live.spi_in] = live
+
+    def lease_requests(self, now: float) -> list[LeaseEntry]:
+        """The extensions that are wanted since the last call; O(those)."""
+        wanting = self._wanting
+        if not wanting:
+            return []
+        self._wanting = {}
+        self.budget.note(len(wanting), now)
+        return [
+            LeaseEntry(
+                spi,
+                max(live.in_lease.requested, live.child.in_ceiling),
+                max(live.out_lease.requested, live.child.out_ceiling),
+            )
+            for spi, live in wanting.items()
+        ]
+
+    def grant(self, entries: Iterable[LeaseEntry]) -> list[LiveSa]:
+        """The backup has acknowledged these ceilings: the SAs whose packets were held."""
+        released = []
+        for entry in entries:
+            self._acknowledged(entry)
+            self._raise(entry)
+            live = self.lives.get(entry.spi_in)
+            if live is None:
+                continue
+            live.in_lease.grant(entry.in_ceiling)
+            live.out_lease.grant(entry.out_ceiling)
+            if live.held_in or live.held_out:
+                released.append(live)
+        return released
+
+    def apply_leases(self, entries: Iterable[LeaseEntry]) -> None:
+        """A backup learns the owner's ceilings."""
+        for entry in entries:
+            self._raise(entry)
+
+    def _acknowledged(self, entry: LeaseEntry) -> None:
+        """Ceilings raised without a backup are known to this one once an entry covers them."""
+        found = self._installed.get(entry.spi_in)
+        if found is not None and (
+            entry.in_ceiling >= found[1].in_ceiling and entry.out_ceiling >= found[1].out_ceiling
+        ):
+            self._unacknowledged.discard(entry.spi_in)
+
+    def _raise(self, entry: LeaseEntry) -> None:
+        found = self._installed.get(entry.spi_in)
+        if found is not None:
+            child = found[1]
+            child.in_ceiling = max(child.in_ceiling, entry.in_ceiling)
+            child.out_ceiling = max(child.out_ceiling, entry.out_ceiling)
+
+    def room_to_hold(self, waiting: int) -> bool:
+        """Whether one more packet may wait for a lease, ``waiting`` of its SA being there already."""
+        if waiting < HOLD_LIMIT and self.held < HOLD_LIMIT_TOTAL:
+            self.held += 1
+            return True
+        self.held_dropped += 1
+        return False
+
+    # --- limits by volume
+
+    def check_volume(self, live: LiveSa) -> bool:
+        """Events for the soft and hard limits by bytes and packets, once each; False once a hard one is reached."""
+        octets = max(live.bytes_in, live.bytes_out)
+        packets = max(live.packets_in, live.packets_out)
+        if (octets >= live.soft_bytes or packets >= live.soft_packets) and not live.soft_done:
+            live.soft_done = True
+            self.events.soft_limit(live.spi_in)
+        if octets >= live.hard_bytes or packets >= live.hard_packets:
+            self.exhausted(live)
+        return not live.hard_done
+
+    def path_changed(self, remote: str) -> None:
+        """The path to a peer's address has another MTU now."""
+        for live in self.lives.values():
+            if live.remote[0] == remote:
+                live.set_path_mtu(self._path_mtu(live.local[0], remote))
