@@ -28,40 +28,65 @@ _ETH_P_ALL = 3
 _SOL_PACKET, _PACKET_ADD_MEMBERSHIP, _PACKET_MR_PROMISC = 263, 1, 1  # <linux/if_packet.h>
 _ETHERNET_HEADER = 14
 _UDP, _ESP = 17, 50
-NAT_T_PORTS = (4500,)
 READY = "listening"
 
 
+class Ports(NamedTuple):
+    ike: int
+    nat_t: int
+
+
+STANDARD_PORTS = Ports(500, 4500)
+
+
 class Packet(NamedTuple):
-    """An IP packet seen at ``at`` (CLOCK_MONOTONIC seconds).  ``spi`` and ``sequence`` are 0 unless it is ESP."""
+    """An IP packet seen at ``at`` (CLOCK_MONOTONIC seconds).  ``spi`` and ``sequence`` are 0 unless it is ESP;
+    ``exchange`` is 0 unless it is IKE."""
 
     at: float
+    mac: str  # of the sender: tells members apart that share an address
     source: str
     destination: str
     source_port: int  # 0 for raw ESP
     destination_port: int
     spi: int
     sequence: int
+    exchange: int  # IKE exchange type
     raw: bytes  # from the IP header on
 
 
-def parse(at: float, raw: bytes, nat_t_ports: tuple[int, ...] = NAT_T_PORTS) -> Packet | None:
-    """The packet, or None unless it is an unfragmented UDP datagram or ESP packet over IPv4 or IPv6."""
+def parse(at: float, frame: bytes, ports: Ports = STANDARD_PORTS) -> Packet | None:
+    """The packet in an Ethernet frame, or None unless it is an unfragmented UDP datagram or ESP packet over IPv4 or
+    IPv6."""
+    raw = frame[_ETHERNET_HEADER:]
     found = _ip(raw)
     if found is None:
         return None
     source, destination, protocol, offset = found
+    mac = frame[6:12].hex(":")
     if protocol == _ESP and len(raw) >= offset + 8:
         spi, sequence = struct.unpack_from("!II", raw, offset)
-        return Packet(at, source, destination, 0, 0, spi, sequence, raw)
+        return Packet(at, mac, source, destination, 0, 0, spi, sequence, 0, raw)
     if protocol != _UDP or len(raw) < offset + 8:
         return None
     source_port, destination_port = struct.unpack_from("!HH", raw, offset)
-    spi = sequence = 0
-    if len(raw) >= offset + 16 and (source_port in nat_t_ports or destination_port in nat_t_ports):
-        spi, sequence = struct.unpack_from("!II", raw, offset + 8)
-        sequence = sequence if spi else 0  # SPI 0 is the non-ESP marker (RFC 3948 section 2.2)
-    return Packet(at, source, destination, source_port, destination_port, spi, sequence, raw)
+    content = _content(raw[offset + 8 :], {source_port, destination_port}, ports)
+    return Packet(at, mac, source, destination, source_port, destination_port, *content, raw)
+
+
+def _content(payload: bytes, used: set[int], ports: Ports) -> tuple[int, int, int]:
+    """SPI and sequence number of ESP in UDP, and the exchange type of an IKE message (RFC 3948 section 2)."""
+    message = payload
+    if ports.nat_t in used:
+        if len(payload) < 8:
+            return 0, 0, 0
+        if payload[:4] != bytes(4):
+            spi, sequence = struct.unpack_from("!II", payload)
+            return spi, sequence, 0
+        message = payload[4:]
+    elif ports.ike not in used:
+        return 0, 0, 0
+    return 0, 0, message[18] if len(message) >= 28 else 0
 
 
 def _ip(raw: bytes) -> tuple[str, str, int, int] | None:
@@ -158,9 +183,14 @@ def play_back(namespace: Namespace, packets: Iterable[Packet], directory: Path) 
     """Sends these packets again, octet for octet, from ``namespace`` to their destinations; returns how many."""
     path = directory / "playback.capture"
     chosen = list(packets)
-    path.write_bytes(b"".join(_RECORD.pack(packet.at, len(packet.raw)) + packet.raw for packet in chosen))
+    path.write_bytes(b"".join(_as_record(packet) for packet in chosen))
     run(namespace.command([sys.executable, "-m", "ipsecha.lab.capture", "play", str(path)]), timeout_s=60)
     return len(chosen)
+
+
+def _as_record(packet: Packet) -> bytes:
+    frame = bytes(_ETHERNET_HEADER) + packet.raw  # the one who plays back routes and addresses it anew
+    return _RECORD.pack(packet.at, len(frame)) + frame
 
 
 def _listen(interface: str, path: Path) -> None:
@@ -184,9 +214,8 @@ def _listen(interface: str, path: Path) -> None:
                 frame, address = sock.recvfrom(65536)
             except TimeoutError:
                 continue
-            raw = frame[_ETHERNET_HEADER:]
-            if address[2] != socket.PACKET_OUTGOING and parse(0.0, raw) is not None:
-                output.write(_RECORD.pack(time.monotonic(), len(raw)) + raw)
+            if address[2] != socket.PACKET_OUTGOING and parse(0.0, frame) is not None:
+                output.write(_RECORD.pack(time.monotonic(), len(frame)) + frame)
 
 
 def _play(path: Path) -> None:

@@ -44,8 +44,8 @@ class Tunnel(msgspec.Struct, frozen=True):
     peer_local: str = ""  # as the peer itself sees it: differs behind a NAT
     gateway_options: Table = {}
     gateway_child_options: Table = {}
-    peer_options: dict[str, str] = {}
-    peer_child_options: dict[str, str] = {}
+    peer_options: dict[str, Any] = {}
+    peer_child_options: dict[str, Any] = {}
 
 
 class Certificates(NamedTuple):

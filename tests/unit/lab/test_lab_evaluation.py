@@ -40,34 +40,42 @@ def test_a_log_that_is_being_written_is_read_up_to_the_last_whole_record(tmp_pat
     assert read_log(tmp_path / "none") == Observation({}, [], [])
 
 
-def udp_packet(payload: bytes, port: int = 4500) -> bytes:
-    return packet_of("192.0.2.1", "192.0.2.2", port, payload)
+ETHERNET = bytes.fromhex("020000000002 020000000001 0800")
+
+
+def udp_frame(payload: bytes, port: int = 4500) -> bytes:
+    return ETHERNET + packet_of("192.0.2.1", "192.0.2.2", port, payload)
 
 
 def test_capture_reads_esp_in_udp_raw_esp_and_ike() -> None:
     esp = struct.pack("!II", 0x1234, 7) + bytes(16)
-    found = capture.parse(1.0, udp_packet(esp))
+    found = capture.parse(1.0, udp_frame(esp))
     assert found is not None
     assert (found.source, found.destination, found.spi, found.sequence) == ("192.0.2.1", "192.0.2.2", 0x1234, 7)
-    assert (found.source_port, found.destination_port) == (4500, 4500)
-    marked = capture.parse(1.0, udp_packet(bytes(4) + b"an IKE message"))
-    assert marked is not None
-    assert (marked.spi, marked.sequence) == (0, 0)
-    six = bytes([0x60, 0, 0, 0, 0, 24, 50, 64]) + socket.inet_pton(socket.AF_INET6, "2001:db8::1") * 2 + esp
+    assert (found.source_port, found.destination_port, found.mac) == (4500, 4500, "02:00:00:00:00:01")
+    message = bytes(18) + bytes([37]) + bytes(9)
+    for frame in (udp_frame(bytes(4) + message), udp_frame(message, port=500)):
+        marked = capture.parse(1.0, frame)
+        assert marked is not None
+        assert (marked.spi, marked.sequence, marked.exchange) == (0, 0, 37)
+    other = capture.parse(1.0, udp_frame(esp, port=53))
+    assert other is not None
+    assert (other.spi, other.exchange) == (0, 0)
+    six = ETHERNET + bytes([0x60, 0, 0, 0, 0, 24, 50, 64]) + socket.inet_pton(socket.AF_INET6, "2001:db8::1") * 2 + esp
     raw = capture.parse(1.0, six)
     assert raw is not None
     assert (raw.source, raw.source_port, raw.spi, raw.sequence) == ("2001:db8::1", 0, 0x1234, 7)
 
 
-@pytest.mark.parametrize("raw", [b"", bytes(19), b"\x45" + bytes(10), bytes([0x60]) + bytes(20), udp_packet(b"")[:24]])
+@pytest.mark.parametrize("raw", [b"", bytes(19), b"\x45" + bytes(10), bytes([0x60]) + bytes(20), udp_frame(b"")[14:38]])
 def test_capture_ignores_what_is_cut_off(raw: bytes) -> None:
-    assert capture.parse(0.0, raw) is None
+    assert capture.parse(0.0, ETHERNET + raw) is None
 
 
 def test_capture_finds_repeated_numbers_and_spans() -> None:
     packets = []
     for spi, sequence in ((5, 1), (5, 2), (6, 9), (5, 2), (6, 10)):
-        packet = capture.parse(0.0, udp_packet(struct.pack("!II", spi, sequence) + bytes(8)))
+        packet = capture.parse(0.0, udp_frame(struct.pack("!II", spi, sequence) + bytes(8)))
         assert packet is not None
         packets.append(packet)
     assert capture.repeated(packets) == [(5, 2)]

@@ -1,0 +1,292 @@
+"""One failover, played and judged: what the tunnel felt, what was on the wire, and whether it was as it must be.
+
+A ``Scene`` (see ``ipsecha.lab.scenes``) is a running pair of members, a peer, inner hosts and, with namespaces, a
+capture of the outer link.  ``play`` brings the tunnel up, applies a fault, watches, plays an old capture back at the
+survivor, lets the failed member return, and gives the verdicts.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from enum import Enum
+from pathlib import Path
+from typing import Protocol
+
+import msgspec
+
+from ipsecha.gateway.control import ControlError
+from ipsecha.gateway.views import StatusView
+from ipsecha.lab import capture
+from ipsecha.lab.capture import Packet, Span
+from ipsecha.lab.member import Member
+from ipsecha.lab.probes import Probes, Report
+from ipsecha.lab.processes import LabError, tail
+from ipsecha.model.numbers import ExchangeType
+
+Tell = Callable[[str], None]
+"""Takes one line of the timeline."""
+
+ACTIVE, STANDBY = "active", "standby"
+PROTECTED = "protected"
+_HANDSHAKES = (ExchangeType.IKE_SA_INIT, ExchangeType.IKE_AUTH, ExchangeType.CREATE_CHILD_SA)
+
+
+class Fault(Enum):
+    KILL = "kill"  # the active member's process dies (SIGKILL)
+    LINK = "link"  # all cables of the active member are pulled
+    SWITCHOVER = "switchover"  # asked for: maintenance
+
+
+class Scene(Protocol):
+    """What is on the stage.  ``wire`` is None where nothing can be captured."""
+
+    members: tuple[Member, Member]
+    probes: Probes
+    wire: capture.Capture | None
+    cluster_address: str
+    directory: Path
+
+    def bring_up(self) -> None: ...
+    def strike(self, fault: Fault, active: Member) -> float: ...
+    def heal(self, fault: Fault, failed: Member) -> None: ...
+    def play_back(self, packets: list[Packet]) -> int: ...
+
+
+class Direction(msgspec.Struct):
+    """The sequence numbers of one SPI, on the wire before and after the change of owner."""
+
+    spi: str
+    outbound: bool  # from the cluster
+    before: tuple[int, int] | None  # first and last
+    after: tuple[int, int] | None
+
+
+class Verdict(msgspec.Struct):
+    claim: str
+    holds: bool
+    found: str
+
+
+class Outcome(msgspec.Struct):
+    """What one run found.  Times in seconds; ``a`` and ``b`` are the probes sent by host A and by host B."""
+
+    fault: str
+    owner_before: str = ""
+    owner_after: str = ""
+    epoch_before: int = 0
+    epoch_after: int = 0
+    taken_over_s: float | None = None  # from the fault until the survivor says that it is active
+    a: Report | None = None
+    b: Report | None = None
+    directions: list[Direction] = []
+    handshakes: int = 0  # IKE exchanges after the fault that would set up or rekey something
+    played_back: int = 0
+    returned_s: float | None = None  # from its return until the failed member is a standby with all state
+    verdicts: list[Verdict] = []
+
+    @property
+    def holds(self) -> bool:
+        return bool(self.verdicts) and all(verdict.holds for verdict in self.verdicts)
+
+
+def play(scene: Scene, fault: Fault, tell: Tell, *, steady_s: float = 1.0, patience_s: float = 20.0) -> Outcome:
+    """One failover from beginning to end.  Raises LabError where it does not even get to the fault."""
+    outcome = Outcome(fault.value)
+    active, standby = wait_for_pair(scene.members)
+    tell(f"{active.name} is active, {standby.name} stands by")
+    scene.bring_up()
+    scene.probes.wait_until_answered()
+    begin = time.monotonic()
+    tell("the tunnel is up; probes every 10 ms both ways")
+    standby.wait_for("protection", lambda member: _protection(active) == PROTECTED)
+    time.sleep(steady_s)
+    outcome.owner_before, outcome.epoch_before = active.name, _epoch(active.status())
+    fault_at = scene.strike(fault, active)
+    tell(f"fault: {fault.value} of {active.name}")
+    outcome.taken_over_s = _watch(scene, active, standby, fault_at, patience_s, tell)
+    outcome.owner_after, outcome.epoch_after = _owner(scene.members), _epoch_of(standby)
+    time.sleep(steady_s)
+    before_playback = _packets(scene)
+    outcome.played_back = scene.play_back(_old_inbound(scene, before_playback, fault_at))
+    if outcome.played_back:
+        tell(f"played {outcome.played_back} packets of before the fault back at {standby.name}")
+    outcome.returned_s = _return(scene, fault, active, standby, tell)
+    time.sleep(steady_s / 2)
+    scene.probes.settle()
+    outcome.a, outcome.b = scene.probes.reports(fault_at, begin)
+    _read_wire(outcome, scene, before_playback, fault_at)
+    outcome.verdicts = _verdicts(outcome, scene, before_playback, fault_at)
+    return outcome
+
+
+def wait_for_pair(members: tuple[Member, Member], timeout_s: float = 20.0) -> tuple[Member, Member]:
+    """Waits until one member is active and the other stands by; returns them in this order."""
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        roles = [member.role() for member in members]
+        if roles == [ACTIVE, STANDBY]:
+            return members
+        if roles == [STANDBY, ACTIVE]:
+            return members[1], members[0]
+        time.sleep(0.03)
+    logs = "\n".join(f"--- {member.name} ({member.role()}) ---\n{tail(member.log)}" for member in members)
+    raise LabError(f"the members do not become a pair\n{logs}")
+
+
+def _watch(
+    scene: Scene, active: Member, standby: Member, fault_at: float, patience_s: float, tell: Tell
+) -> float | None:
+    """Tells every change of a role until probes are answered both ways again; when the survivor was active."""
+    roles: dict[str, str] = {}
+    taken_over_s = None
+    while time.monotonic() - fault_at < patience_s:
+        for member in (active, standby):
+            role = member.role()
+            if roles.get(member.name) != role:
+                roles[member.name] = role
+                tell(f"{member.name} is {role}")
+            if member is standby and role == ACTIVE and taken_over_s is None:
+                taken_over_s = time.monotonic() - fault_at
+        reports = scene.probes.reports(fault_at, fault_at)
+        if taken_over_s is not None and all(report.recovered_s is not None for report in reports):
+            tell(_felt(reports))
+            return taken_over_s
+        time.sleep(0.02)
+    tell(f"no answers both ways within {patience_s:g} s")
+    return taken_over_s
+
+
+def _felt(reports: tuple[Report, Report]) -> str:
+    texts = []
+    for name, report in zip(("A to B", "B to A"), reports, strict=True):
+        assert report.recovered_s is not None
+        texts.append(f"{name}: first answer after {report.recovered_s * 1000:.0f} ms")
+    return ", ".join(texts)
+
+
+def _return(scene: Scene, fault: Fault, failed: Member, survivor: Member, tell: Tell) -> float | None:
+    """The failed member comes back; how long it took until it stood by with all state, or None."""
+    at = time.monotonic()
+    scene.heal(fault, failed)
+    try:
+        failed.wait_for("standby", lambda member: member.role() == STANDBY)
+        survivor.wait_for("protection", lambda member: _protection(member) == PROTECTED)
+    except LabError as error:
+        tell(str(error).splitlines()[0])
+        return None
+    took = time.monotonic() - at
+    tell(f"{failed.name} stands by again after {took:.1f} s")
+    return took
+
+
+def _protection(member: Member) -> str:
+    cluster = member.status().cluster
+    return cluster.protection if cluster is not None else ""
+
+
+def _epoch(status: StatusView) -> int:
+    return status.cluster.epoch if status.cluster is not None else 0
+
+
+def _epoch_of(member: Member) -> int:
+    try:
+        return _epoch(member.status())
+    except (ControlError, OSError):
+        return 0
+
+
+def _owner(members: tuple[Member, Member]) -> str:
+    return " and ".join(member.name for member in members if member.role() == ACTIVE) or "nobody"
+
+
+def _packets(scene: Scene) -> list[Packet]:
+    return scene.wire.packets() if scene.wire is not None else []
+
+
+def _old_inbound(scene: Scene, packets: list[Packet], fault_at: float) -> list[Packet]:
+    """The last 500 ESP packets that the peer sent to the cluster before the fault."""
+    esp = capture.esp(packets)
+    return [packet for packet in esp if packet.at < fault_at and packet.destination == scene.cluster_address][-500:]
+
+
+def _read_wire(outcome: Outcome, scene: Scene, packets: list[Packet], fault_at: float) -> None:
+    """Fills in what the capture knows."""
+    esp = capture.esp(packets)
+    before = {span.spi: span for span in capture.spans(packet for packet in esp if packet.at < fault_at)}
+    after = {span.spi: span for span in capture.spans(packet for packet in esp if packet.at >= fault_at)}
+    senders = {packet.spi: packet.source for packet in esp}
+    outcome.directions = [
+        Direction(f"{spi:08x}", senders[spi] == scene.cluster_address, _ends(before.get(spi)), _ends(after.get(spi)))
+        for spi in senders
+    ]
+    outcome.handshakes = sum(packet.at >= fault_at and packet.exchange in _HANDSHAKES for packet in packets)
+
+
+def _ends(span: Span | None) -> tuple[int, int] | None:
+    return (span.first, span.last) if span is not None else None
+
+
+def _verdicts(outcome: Outcome, scene: Scene, packets: list[Packet], fault_at: float) -> list[Verdict]:
+    a, b = outcome.a, outcome.b
+    assert a is not None
+    assert b is not None
+    recovered = all(report.recovered_s is not None for report in (a, b))
+    gap_ms = max(a.longest_gap_s, b.longest_gap_s) * 1000
+    found = [
+        Verdict(
+            "the other member owns the tunnel, in a later epoch",
+            outcome.owner_after not in (outcome.owner_before, "nobody") and outcome.epoch_after > outcome.epoch_before,
+            f"{outcome.owner_before}, epoch {outcome.epoch_before}; then {outcome.owner_after}, {outcome.epoch_after}",
+        ),
+        Verdict(
+            "traffic flows again, both ways",
+            recovered,
+            f"lost {a.lost} + {b.lost} probes of {a.sent} + {b.sent}, longest gap {gap_ms:.0f} ms",
+        ),
+        Verdict(
+            "nothing is delivered twice",
+            a.duplicates + b.duplicates == 0,
+            f"{a.duplicates + b.duplicates} duplicates, {outcome.played_back} old packets played back",
+        ),
+        Verdict(
+            "the failed member returns as standby",
+            outcome.returned_s is not None,
+            f"after {outcome.returned_s:.1f} s" if outcome.returned_s is not None else "it did not",
+        ),
+    ]
+    return found + (_wire_verdicts(outcome, scene, packets, fault_at) if scene.wire is not None else [])
+
+
+def _wire_verdicts(outcome: Outcome, scene: Scene, packets: list[Packet], fault_at: float) -> list[Verdict]:
+    again = capture.repeated(packets)
+    kept = [direction for direction in outcome.directions if direction.before and direction.after]
+    fresh = [direction.spi for direction in outcome.directions if not direction.before]
+    ways = {direction.outbound for direction in kept}
+    overlap = _overlap([packet for packet in capture.esp(packets) if packet.source == scene.cluster_address], fault_at)
+    return [
+        Verdict(
+            "no renegotiation: the same SAs, no handshake",
+            len(ways) == 2 and not fresh and outcome.handshakes == 0,
+            f"SPIs {', '.join(direction.spi for direction in kept)}; {len(fresh)} new, {outcome.handshakes} handshakes",
+        ),
+        Verdict(
+            "no sequence number is used twice",
+            not again,
+            f"{len(again)} repeated among {len(capture.esp(packets))} packets on the wire",
+        ),
+        Verdict(
+            "one owner at a time sends",
+            overlap == 0,
+            f"{overlap} packets of the old owner after the first of the new one",
+        ),
+    ]
+
+
+def _overlap(outbound: list[Packet], fault_at: float) -> int:
+    """How many packets the old owner sent after the new one had begun."""
+    old = {packet.mac for packet in outbound if packet.at < fault_at}
+    first_new = min((packet.at for packet in outbound if packet.mac not in old), default=None)
+    if first_new is None:
+        return 0
+    return sum(packet.at > first_new and packet.mac in old for packet in outbound)

@@ -1,0 +1,94 @@
+"""The scenes of a failover: a pair, a peer and inner hosts, in network namespaces or, without root, on loopback."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from enum import Enum
+from pathlib import Path
+
+from ipsecha.lab import capture, network, stage
+from ipsecha.lab.capture import Capture, Packet
+from ipsecha.lab.failover import Fault
+from ipsecha.lab.member import Member
+from ipsecha.lab.namespaces import Topology, set_cable
+from ipsecha.lab.probes import Probes
+from ipsecha.lab.stage import CHILD, CONNECTION, Certificates, Tunnel
+from ipsecha.lab.strongswan import StrongSwan
+
+CABLES = (network.OUTER, network.INNER, network.SYNCH)
+
+
+class PeerKind(Enum):
+    IPSECHA = "ipsecha"
+    STRONGSWAN = "strongswan"
+
+
+class NamespaceScene:
+    """A pair behind a switch, a peer on its other side, a host behind either."""
+
+    def __init__(
+        self, topology: Topology, directory: Path, members: tuple[Member, Member], peer: Member | StrongSwan
+    ) -> None:
+        self.topology = topology
+        self.directory = directory
+        self.members = members
+        self.peer = peer
+        self.cluster_address = network.CLUSTER_OUTER
+        self.wire: Capture | None = Capture(topology["sw"], network.OUTER_BRIDGE, directory / "outer.capture")
+        self.probes: Probes = stage.inner_probes(topology, directory)
+
+    def bring_up(self) -> None:
+        """The peer initiates, as a road warrior or a branch would."""
+        if isinstance(self.peer, StrongSwan):
+            self.peer.initiate(CHILD)
+            return
+        self.peer.initiate(CONNECTION, CHILD)
+        self.peer.wait_for("child SA", lambda peer: peer.children(CHILD))
+
+    def strike(self, fault: Fault, active: Member) -> float:
+        """Applies the fault; returns when (CLOCK_MONOTONIC)."""
+        at = time.monotonic()
+        if fault is Fault.KILL:
+            return active.kill()
+        if fault is Fault.LINK:
+            for interface in CABLES:
+                set_cable(self.topology["sw"], active.name, interface, connected=False)
+            return at
+        active.switchover()
+        return at
+
+    def heal(self, fault: Fault, failed: Member) -> None:
+        if fault is Fault.KILL:
+            failed.start()
+        elif fault is Fault.LINK:
+            for interface in CABLES:
+                set_cable(self.topology["sw"], failed.name, interface, connected=True)
+
+    def play_back(self, packets: list[Packet]) -> int:
+        return capture.play_back(self.topology["peer"], packets, self.directory)
+
+
+@contextmanager
+def in_namespaces(
+    directory: Path, kind: PeerKind, tunnel: Tunnel | None = None, certificates: Certificates | None = None
+) -> Iterator[NamespaceScene]:
+    """The scene with namespaces: needs root.  Members, peer, capture and probes run while it lasts."""
+    tunnel = tunnel or Tunnel(gateway_address=network.CLUSTER_OUTER)
+    with ExitStack() as running:
+        topology = running.enter_context(network.standing(members=2))
+        members = stage.pair(topology, directory / "pair", tunnel, certificates)
+        peer: Member | StrongSwan
+        if kind is PeerKind.STRONGSWAN:
+            peer = running.enter_context(StrongSwan(topology["peer"], directory / "strongswan"))
+            stage.configure_strongswan(peer, tunnel, certificates)
+        else:
+            peer = running.enter_context(stage.single(topology, directory / "peer", tunnel, certificates, peer=True))
+        scene = NamespaceScene(topology, directory, members, peer)
+        for member in members:
+            running.enter_context(member)
+        assert scene.wire is not None
+        running.enter_context(scene.wire)
+        running.enter_context(scene.probes)
+        yield scene
