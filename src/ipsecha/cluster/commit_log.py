@@ -1,0 +1,114 @@
+"""The owner's side of replication: numbers, acknowledgements, and the snapshot for a member that joins.
+
+Theory of operation.  Everything the backup must apply is numbered in one sequence; acknowledgements are cumulative.
+A backup is in one of three states: *absent* (commits are released at once), *joining* (it receives snapshot parts,
+live commits interleaved in the order in which the state changed; commits are still released at once, nobody relies on
+it), *in sync* (commits and leases wait for its acknowledgement).
+
+A part of the snapshot is encoded when it is sent, and commits travel behind it in the same stream, so the receiver
+never sees an older copy of a record after a newer one.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from enum import Enum
+from itertools import islice
+
+from ipsecha.cluster.frames import Change, Commit, Frame, Leases, SnapshotEnd, pack_leases
+from ipsecha.model.records import LeaseEntry
+
+SNAPSHOT_PART = 64
+"""Records in one part: small, so that live commits and heartbeats never wait long behind it."""
+
+SNAPSHOT_WINDOW = 8
+"""Parts under way without acknowledgement."""
+
+
+class BackupState(Enum):
+    ABSENT = "absent"
+    JOINING = "joining"
+    IN_SYNC = "in sync"
+
+
+class CommitLog:
+    """What has been sent and not yet acknowledged, and how far a joining backup has come."""
+
+    def __init__(self) -> None:
+        self.backup = BackupState.ABSENT
+        self.number = 0
+        self.acknowledged = 0
+        self.snapshot_sent = 0
+        self.snapshot_total = 0
+        self._leases: deque[tuple[int, tuple[LeaseEntry, ...]]] = deque()
+        self._sent_at: deque[tuple[int, float]] = deque()
+        self._snapshot: Iterator[Change] | None = None
+        self._parts: deque[int] = deque()
+
+    @property
+    def outstanding(self) -> int:
+        """Numbered frames that an in-sync backup has not acknowledged."""
+        return self.number - self.acknowledged if self.backup is BackupState.IN_SYNC else 0
+
+    def oldest_age(self, now: float) -> float:
+        """Seconds for which the oldest unacknowledged frame has been waiting."""
+        return now - self._sent_at[0][1] if self._sent_at else 0.0
+
+    def commit(self, epoch: int, changes: Sequence[Change], now: float) -> Frame:
+        return Commit(epoch, self._next(now), tuple(changes))
+
+    def extend(self, epoch: int, entries: Sequence[LeaseEntry], now: float) -> Frame:
+        number = self._next(now)
+        self._leases.append((number, tuple(entries)))
+        return Leases(epoch, number, pack_leases(entries))
+
+    def _next(self, now: float) -> int:
+        self.number += 1
+        self._sent_at.append((self.number, now))
+        return self.number
+
+    def acknowledge(self, number: int) -> list[LeaseEntry]:
+        """The backup has applied everything up to ``number``: the leases that this grants."""
+        self.acknowledged = max(self.acknowledged, min(number, self.number))
+        while self._sent_at and self._sent_at[0][0] <= self.acknowledged:
+            self._sent_at.popleft()
+        while self._parts and self._parts[0] <= self.acknowledged:
+            self._parts.popleft()
+        granted: list[LeaseEntry] = []
+        while self._leases and self._leases[0][0] <= self.acknowledged:
+            granted += self._leases.popleft()[1]
+        return granted
+
+    def reset(self, backup: BackupState) -> None:
+        """The channel or the backup is new: nothing of what was under way will be acknowledged."""
+        self.backup = backup
+        self.acknowledged = self.number
+        self.snapshot_sent = self.snapshot_total = 0
+        self._leases.clear()
+        self._sent_at.clear()
+        self._snapshot = None
+        self._parts.clear()
+
+    def begin_snapshot(self, records: Iterator[Change], total: int) -> None:
+        """``records`` yields each present record at the moment it is asked for it; ``total`` is for the progress."""
+        self._snapshot = records
+        self.snapshot_total = total
+
+    def snapshot_parts(self, epoch: int, now: float) -> tuple[list[Frame], bool]:
+        """The parts that may leave now, and whether these were the last ones."""
+        frames: list[Frame] = []
+        while self._snapshot is not None and len(self._parts) < SNAPSHOT_WINDOW:
+            changes = tuple(islice(self._snapshot, SNAPSHOT_PART))
+            if not changes:
+                self._snapshot = None
+                return frames, True
+            self.snapshot_sent += len(changes)
+            frames.append(self.commit(epoch, changes, now))
+            self._parts.append(self.number)
+        return frames, False
+
+    def end_snapshot(self, epoch: int, now: float) -> Frame:
+        """From this frame on the receiver is in sync."""
+        self.backup = BackupState.IN_SYNC
+        return SnapshotEnd(epoch, self._next(now))

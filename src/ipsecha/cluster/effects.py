@@ -1,0 +1,131 @@
+"""What the cluster core asks the gateway to do, in this order."""
+
+from __future__ import annotations
+
+import msgspec
+
+from ipsecha.cluster.frames import Change
+from ipsecha.model.leases import Leasing
+from ipsecha.model.records import LeaseEntry
+
+
+class SendFrame(msgspec.Struct, frozen=True):
+    data: bytes
+
+
+class SendBeat(msgspec.Struct, frozen=True):
+    """On every path."""
+
+    data: bytes
+
+
+class ResetChannel(msgspec.Struct, frozen=True):
+    """Hang up and build the channel anew; both sides then say hello again."""
+
+    reason: str
+
+
+class Released(msgspec.Struct, frozen=True):
+    """All commits up to ``number`` are as safe as they can be: carry out what waited for them."""
+
+    number: int
+
+
+class Granted(msgspec.Struct, frozen=True):
+    """The backup has acknowledged these ceilings."""
+
+    entries: tuple[LeaseEntry, ...]
+
+
+class SetLeasing(msgspec.Struct, frozen=True):
+    mode: Leasing
+
+
+class BecomeActive(msgspec.Struct, frozen=True):
+    """Use the SAs under this epoch; ``above_lane``: start outbound numbers above the lane of the former owner."""
+
+    epoch: int
+    above_lane: bool
+
+
+class BecomeStandby(msgspec.Struct, frozen=True):
+    """Stop using the SAs at once.  ``forward``: what still arrives goes to the new owner (planned switchover)."""
+
+    forward: bool
+
+
+class Freeze(msgspec.Struct, frozen=True):
+    """Stop using the SAs for a planned switchover; answer with ``PairMember.handover_ready``."""
+
+
+class Apply(msgspec.Struct, frozen=True):
+    """Store the owner's records."""
+
+    changes: tuple[Change, ...]
+
+
+class ApplyLeases(msgspec.Struct, frozen=True):
+    """Raise the stored ceilings (never lower them)."""
+
+    entries: tuple[LeaseEntry, ...]
+
+
+class ApplyExact(msgspec.Struct, frozen=True):
+    """The exact counters at a planned switchover: nothing was used beyond them."""
+
+    entries: tuple[LeaseEntry, ...]
+
+
+class DiscardRecords(msgspec.Struct, frozen=True):
+    """Forget all SAs: they are stale, or another member's."""
+
+
+class TakeSnapshot(msgspec.Struct, frozen=True):
+    """A backup joins: call ``PairMember.snapshot`` with an iterator over all records."""
+
+
+class CloseJoin(msgspec.Struct, frozen=True):
+    """The snapshot is through: switch the data plane to leases and call ``PairMember.join_closed`` with the exact
+    counters of all SAs whose numbers went beyond their recorded ceilings."""
+
+
+class ClockOffset(msgspec.Struct, frozen=True):
+    """The owner's clock is this many seconds ahead of ours."""
+
+    seconds: float
+
+
+class Forwarded(msgspec.Struct, frozen=True):
+    """A packet that arrived at the other member."""
+
+    data: bytes
+
+
+class ClusterReport(msgspec.Struct, frozen=True):
+    """One line for the operator; ``level`` as in logging."""
+
+    event: str
+    text: str
+    level: int = 20
+
+
+ClusterEffect = (
+    SendFrame
+    | SendBeat
+    | ResetChannel
+    | Released
+    | Granted
+    | SetLeasing
+    | BecomeActive
+    | BecomeStandby
+    | Freeze
+    | Apply
+    | ApplyLeases
+    | ApplyExact
+    | DiscardRecords
+    | TakeSnapshot
+    | CloseJoin
+    | ClockOffset
+    | Forwarded
+    | ClusterReport
+)

@@ -1,0 +1,23 @@
+"""Epochs: one number for each ownership of a slot.  It grows with every change of owner, never repeats and differs
+between members even when both act on the same knowledge (docs/decisions/0004)."""
+
+from __future__ import annotations
+
+MEMBER_BITS = 4
+MAX_MEMBERS = 1 << MEMBER_BITS
+INCARNATION_BITS = 24
+
+
+def make_epoch(term: int, member_index: int) -> int:
+    """The epoch of ``term`` (1 and up) under the member with this index (0 to 15)."""
+    return term << MEMBER_BITS | member_index
+
+
+def next_epoch(highest_seen: int, member_index: int) -> int:
+    """The compare-and-set of a pair: whoever takes over leaves every epoch it has ever seen behind."""
+    return make_epoch((highest_seen >> MEMBER_BITS) + 1, member_index)
+
+
+def incarnation(epoch: int) -> int:
+    """What the owner puts into the top 24 bits of every explicit AEAD IV (invariant I1)."""
+    return epoch & ((1 << INCARNATION_BITS) - 1)

@@ -1,0 +1,161 @@
+"""Frames of the synch channel: one type octet and a MessagePack array.
+
+Forward compatible: fields are appended, a decoder ignores those it does not know; a frame of an unknown type is
+ignored and counted.  The channel puts the length in front and bounds it.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+
+import msgspec
+
+from ipsecha.model.errors import ClusterError
+from ipsecha.model.records import LeaseEntry
+
+VERSION = 1
+_LEASE = struct.Struct(">IQQ")
+
+Change = tuple[bytes, bytes | None]
+"""Key (local IKE SPI) and encoded record; None: withdrawn."""
+
+
+class Hello(msgspec.Struct, array_like=True, frozen=True):
+    """The first frame in both directions.  ``state_rank``: 0 holds no records, 1 was a backup in sync, 2 the owner."""
+
+    version: int
+    cluster: str
+    member_index: int
+    boot_id: bytes
+    active: bool
+    epoch: int
+    state_rank: int
+    beat_key: bytes
+    cluster_time: float
+
+
+class Join(msgspec.Struct, array_like=True, frozen=True):
+    """The sender holds no records any more and asks the owner for a snapshot."""
+
+    epoch: int
+
+
+class Commit(msgspec.Struct, array_like=True, frozen=True):
+    """Records that changed in one turn of the owner, or a part of a snapshot."""
+
+    epoch: int
+    number: int
+    changes: tuple[Change, ...]
+
+
+class Leases(msgspec.Struct, array_like=True, frozen=True):
+    """Counter leases as a packed array: SPI, inbound ceiling, outbound ceiling."""
+
+    epoch: int
+    number: int
+    packed: bytes
+
+
+class SnapshotEnd(msgspec.Struct, array_like=True, frozen=True):
+    """Everything has been sent: from here on the receiver is a backup in sync."""
+
+    epoch: int
+    number: int
+
+
+class Ack(msgspec.Struct, array_like=True, frozen=True):
+    """All numbered frames up to ``number`` have been applied."""
+
+    epoch: int
+    number: int
+
+
+class Nack(msgspec.Struct, array_like=True, frozen=True):
+    """The sender has seen ``epoch`` and refuses writes of older ones (invariant I5)."""
+
+    epoch: int
+
+
+class SwitchoverRequest(msgspec.Struct, array_like=True, frozen=True):
+    """The backup's operator asks for a switchover."""
+
+    epoch: int
+
+
+class Handover(msgspec.Struct, array_like=True, frozen=True):
+    """The owner has stopped; ``packed`` are the exact counters of the SAs in use."""
+
+    epoch: int
+    packed: bytes
+
+
+class Taken(msgspec.Struct, array_like=True, frozen=True):
+    """The answer to a handover: the new owner's epoch."""
+
+    epoch: int
+
+
+class Forward(msgspec.Struct, array_like=True, frozen=True):
+    """A packet that arrived at the wrong member."""
+
+    data: bytes
+
+
+class Goodbye(msgspec.Struct, array_like=True, frozen=True):
+    """The process ends on purpose and uses its SAs no more: as good as proof of death."""
+
+    epoch: int
+
+
+Frame = (
+    Hello | Join | Commit | Leases | SnapshotEnd | Ack | Nack | SwitchoverRequest | Handover | Taken | Forward | Goodbye
+)
+
+_TYPES: dict[int, type[Frame]] = {
+    1: Hello,
+    2: Join,
+    3: Commit,
+    4: Leases,
+    5: SnapshotEnd,
+    6: Ack,
+    7: Nack,
+    8: SwitchoverRequest,
+    9: Handover,
+    10: Taken,
+    11: Forward,
+    12: Goodbye,
+}
+_OCTETS = {kind: bytes((number,)) for number, kind in _TYPES.items()}
+_DECODERS = {number: msgspec.msgpack.Decoder(kind) for number, kind in _TYPES.items()}
+_encoder = msgspec.msgpack.Encoder()
+
+
+def encode_frame(frame: Frame) -> bytes:
+    return _OCTETS[type(frame)] + _encoder.encode(frame)
+
+
+def decode_frame(data: bytes) -> Frame | None:
+    """The frame, or None for a type that this version does not know.  Raises ClusterError for octets that are none."""
+    if not data:
+        raise ClusterError("empty frame on the synch channel")
+    decoder = _DECODERS.get(data[0])
+    if decoder is None:
+        return None
+    try:
+        return decoder.decode(memoryview(data)[1:])
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise ClusterError(f"frame of type {data[0]} on the synch channel: {error}") from None
+
+
+def pack_leases(entries: Sequence[LeaseEntry]) -> bytes:
+    """20 octets an entry."""
+    pack = _LEASE.pack
+    return b"".join([pack(entry.spi_in, entry.in_ceiling, entry.out_ceiling) for entry in entries])
+
+
+def unpack_leases(packed: bytes) -> list[LeaseEntry]:
+    """Raises ClusterError when the length is not a multiple of an entry's."""
+    if len(packed) % _LEASE.size:
+        raise ClusterError(f"lease array of {len(packed)} octets")
+    return [LeaseEntry(*fields) for fields in _LEASE.iter_unpack(packed)]
