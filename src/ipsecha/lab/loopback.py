@@ -24,7 +24,7 @@ from ipsecha.lab.stage import CHILD, CONNECTION, Tunnel
 
 CLUSTER, PEER = "127.0.10.10", "127.0.20.20"
 SYNCH = ("127.0.10.11:14600", "127.0.10.12:14600")
-GATEWAY_INNER, HOST_A = "127.0.10.1:17001", "127.0.10.2:17002"
+GATEWAY_INNER, HOST_A = ("127.0.10.11:17001", "127.0.10.12:17001"), "127.0.10.2:17002"
 PEER_INNER, HOST_B = "127.0.20.1:17001", "127.0.20.2:17002"
 PORTS = {"port": 15500, "nat_port": 15545}
 
@@ -45,8 +45,8 @@ class LoopbackScene:
         self.peer = peer
         self.cluster_address = CLUSTER
         self.wire: Capture | None = None
-        a = Side(network.HOST_A, near=HOST_A, gateway=GATEWAY_INNER)
-        b = Side(network.HOST_B, near=HOST_B, gateway=PEER_INNER)
+        a = Side(network.HOST_A, near=HOST_A, gateways=GATEWAY_INNER)
+        b = Side(network.HOST_B, near=HOST_B, gateways=(PEER_INNER,))
         self.probes = Probes(a, b, directory)
 
     def bring_up(self) -> None:
@@ -102,7 +102,7 @@ def _member(directory: Path, number: int, authority: Authority) -> Member:
     own.mkdir(parents=True, exist_ok=True)
     link: dict[str, Any] = stage.cluster_link(own, name, authority)
     link |= {"listen": SYNCH[number], "peers": {other: SYNCH[1 - number]}}
-    device = {**PORTS, "inner": f"udp:{GATEWAY_INNER}<->{HOST_A}"}
+    device = {**PORTS, "inner": f"udp:{GATEWAY_INNER[number]}<->{HOST_A}"}
     return Member(name, own, {"policy": "../policy.toml", "cluster": link, "device": device})
 
 

@@ -120,24 +120,35 @@ def plain(local: str, remote: str, port: int) -> tuple[socket.socket, Send, Rece
     return sock, lambda data: _sent(sock.sendto(data, (remote, port))), receive
 
 
-def tunnelled(local: str, remote: str, port: int, near: str, gateway: str) -> tuple[socket.socket, Send, Receive]:
-    """Probes as whole IPv4 packets in UDP datagrams between ``near`` and ``gateway`` (both ``address:port``).
+class Tunnelled:
+    """Probes as whole IPv4 packets in UDP datagrams between ``near`` and the gateways (``address:port``).
 
-    This is how a gateway without a TUN device takes clear traffic: what needs no root.
+    This is how a gateway without a TUN device takes clear traffic: what needs no root.  Of several gateways the one
+    that was heard last gets the packets, as a switch learns from frames where an address is; at first all get them.
     """
-    sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    sock.bind(_endpoint(near))
-    sock.setblocking(False)
-    target = _endpoint(gateway)
 
-    def receive() -> bytes:
+    def __init__(self, local: str, remote: str, port: int, near: str, gateways: list[str]) -> None:
+        self._addresses = local, remote, port
+        self._gateways = [_endpoint(text) for text in gateways]
+        self._learned: tuple[str, int] | None = None
+        self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.socket.bind(_endpoint(near))
+        self.socket.setblocking(False)
+
+    def send(self, data: bytes) -> None:
+        packet = packet_of(*self._addresses, data)
+        for gateway in [self._learned] if self._learned else self._gateways:
+            with suppress(OSError):  # this one is down; another one may not be
+                self.socket.sendto(packet, gateway)
+
+    def receive(self) -> bytes:
         try:
-            packet = sock.recv(65536)
+            packet, sender = self.socket.recvfrom(65536)
         except OSError:
             return b""
+        if sender in self._gateways:
+            self._learned = sender
         return packet[28:] or b"\0"  # IPv4 and UDP headers without options: those of ``packet_of``
-
-    return sock, lambda data: _sent(sock.sendto(packet_of(local, remote, port, data), target)), receive
 
 
 def _sent(_octets: int) -> None:
@@ -170,10 +181,11 @@ def main() -> None:
     parser.add_argument("--interval", type=float, default=0.01, help="seconds")
     parser.add_argument("--size", type=int, default=64, help="octets of payload")
     parser.add_argument("--near", help="address:port of our end when packets travel in UDP datagrams")
-    parser.add_argument("--gateway", help="address:port of the gateway's end")
+    parser.add_argument("--gateway", nargs="+", help="address:port of the gateways' ends")
     given = parser.parse_args()
     if given.near:
-        sock, send, receive = tunnelled(given.local, given.remote, given.port, given.near, given.gateway)
+        path = Tunnelled(given.local, given.remote, given.port, given.near, given.gateway)
+        sock, send, receive = path.socket, path.send, path.receive
     else:
         sock, send, receive = plain(given.local, given.remote, given.port)
     Prober(send, receive, given.log, given.interval, given.size).run(sock.fileno())

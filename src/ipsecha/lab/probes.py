@@ -75,12 +75,12 @@ def evaluate(near: Observation, far: Observation, fault_at: float | None = None,
 
 class Side(NamedTuple):
     """Where a prober runs.  ``namespace`` None: right here; then packets travel in UDP datagrams between ``near`` and
-    ``gateway`` (``address:port``) and no root is needed."""
+    the ``gateways`` (``address:port``) and no root is needed."""
 
     address: str
     namespace: Namespace | None = None
     near: str = ""
-    gateway: str = ""
+    gateways: tuple[str, ...] = ()
 
 
 class Probes:
@@ -115,7 +115,7 @@ class Probes:
         argv += ["--interval", str(self._interval_s), "--size", str(self._size)]
         if near.namespace is not None:
             return near.namespace.start(argv, self._consoles[number])
-        return start([*argv, "--near", near.near, "--gateway", near.gateway], self._consoles[number])
+        return start([*argv, "--near", near.near, "--gateway", *near.gateways], self._consoles[number])
 
     def observations(self) -> tuple[Observation, Observation]:
         """What both sides have seen so far (written out about every 50 ms)."""
