@@ -90,6 +90,7 @@ _SHA1_IDENTIFIERS = frozenset(
 
 _OID_PSS = bytes.fromhex("2a864886f70d01010a")
 _OID_MGF1 = bytes.fromhex("2a864886f70d010108")
+_OID_SHA1 = bytes.fromhex("2b0e03021a")
 _OID_HASHES: dict[bytes, int] = {
     bytes.fromhex("608648016503040201"): HashAlgorithm.SHA2_256,
     bytes.fromhex("608648016503040202"): HashAlgorithm.SHA2_384,
@@ -139,6 +140,8 @@ def _parse_pss(parameters: bytes) -> Scheme:
 
 def _hash_id(identifier: bytes) -> int:
     oid, parameters = _read_algorithm(identifier)
+    if oid == _OID_SHA1:
+        raise CryptoError("the signature is made with SHA-1, which RFC 8247 forbids")
     if oid not in _OID_HASHES or parameters not in (b"", bytes((NULL, 0))):
         raise CryptoError("RSASSA-PSS is supported with SHA-256, SHA-384 and SHA-512")
     return _OID_HASHES[oid]
