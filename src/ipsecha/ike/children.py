@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from ipsecha.model.effects import InstallChild, RemoveChild
+from ipsecha.model.effects import InstallChild, RemoveChild, UpdateChild
+from ipsecha.model.errors import PeerError
 from ipsecha.model.leases import FIRST_IN_CEILING, FIRST_OUT_CEILING
+from ipsecha.model.numbers import Notify
 from ipsecha.model.policy import ChildPolicy, Connection
 from ipsecha.model.proposals import ChildSuite
 from ipsecha.model.records import ChildSa, IkeSa
-from ipsecha.model.selectors import TrafficSelector, narrow
+from ipsecha.model.selectors import TrafficSelector, all_covered, narrow
 
 if TYPE_CHECKING:
     from ipsecha.ike.endpoint import IkeEndpoint
@@ -68,13 +70,95 @@ def remove(endpoint: IkeEndpoint, sa: IkeSa, child: ChildSa) -> None:
     endpoint.child_lost(sa, child.name)
 
 
+def use_outbound(endpoint: IkeEndpoint, sa: IkeSa, child: ChildSa, use: bool) -> None:
+    """Let the data plane send on ``child``, or stop it; inbound is not touched."""
+    if child.use_outbound != use:
+        child.use_outbound = use
+        endpoint.touch(sa)
+        endpoint.emit(UpdateChild(sa, child))
+
+
+class Narrowed(NamedTuple):
+    """The responder's choice; ``more``: other selectors of the offer would do too, but only in a separate SA."""
+
+    policy: ChildPolicy
+    local_ts: tuple[TrafficSelector, ...]
+    remote_ts: tuple[TrafficSelector, ...]
+    more: bool
+
+
+def narrow_offer(
+    connection: Connection, remote_offer: tuple[TrafficSelector, ...], local_offer: tuple[TrafficSelector, ...]
+) -> Narrowed | None:
+    """The responder's choice for a new child SA (RFC 7296 section 2.9), or None: TS_UNACCEPTABLE.
+
+    ``remote_offer`` is TSi, ``local_offer`` TSr.  A policy that accepts the first selectors of both (those of the
+    packet that made the peer ask) is chosen before all others; else the first that has anything in common with both.
+    """
+    chosen: Narrowed | None = None
+    matching = 0
+    for policy in connection.children:
+        local, remote = narrow(local_offer, policy.local_ts), narrow(remote_offer, policy.remote_ts)
+        if not local or not remote:
+            continue
+        matching += 1
+        if all_covered(local_offer[:1], policy.local_ts) and all_covered(remote_offer[:1], policy.remote_ts):
+            chosen = Narrowed(policy, local, remote, False)
+            break
+        if chosen is None:
+            chosen = Narrowed(policy, local, remote, False)
+    if chosen is None:
+        return None
+    whole = all_covered(local_offer, chosen.local_ts) and all_covered(remote_offer, chosen.remote_ts)
+    return chosen if whole or matching < 2 else chosen._replace(more=True)
+
+
 def match(
     connection: Connection, remote_offer: tuple[TrafficSelector, ...], local_offer: tuple[TrafficSelector, ...]
 ) -> tuple[ChildPolicy, tuple[TrafficSelector, ...], tuple[TrafficSelector, ...]] | None:
-    """The responder's choice (RFC 7296 section 2.9): the first child policy that has something in common with the
-    offer (``remote_offer`` is TSi, ``local_offer`` TSr), and the narrowed (local, remote) selectors; or None."""
-    for policy in connection.children:
-        local, remote = narrow(local_offer, policy.local_ts), narrow(remote_offer, policy.remote_ts)
-        if local and remote:
-            return policy, local, remote
-    return None
+    """``narrow_offer`` for those who need only the policy and the narrowed (local, remote) selectors."""
+    narrowed = narrow_offer(connection, remote_offer, local_offer)
+    return narrowed[:3] if narrowed is not None else None
+
+
+def narrow_rekey(
+    policy: ChildPolicy,
+    old: ChildSa,
+    remote_offer: tuple[TrafficSelector, ...],
+    local_offer: tuple[TrafficSelector, ...],
+) -> Narrowed:
+    """The responder's choice for the rekey of ``old``: never narrower than the scope in use (section 2.9.2).
+
+    Raises PeerError(TS_UNACCEPTABLE) where the offer or our policy has become narrower than that.
+    """
+    local, remote = narrow(local_offer, policy.local_ts), narrow(remote_offer, policy.remote_ts)
+    if not all_covered(old.local_ts, local) or not all_covered(old.remote_ts, remote):
+        raise PeerError(Notify.TS_UNACCEPTABLE, f"the rekey of child {old.name!r} would narrow its selectors")
+    return Narrowed(policy, local, remote, False)
+
+
+def offer_selectors(
+    policy: ChildPolicy, old: ChildSa | None, packet: tuple[TrafficSelector, ...]
+) -> tuple[tuple[TrafficSelector, ...], tuple[TrafficSelector, ...]]:
+    """What we propose as (local, remote): the policy's selectors, in a new child SA behind those of the ``packet``
+    that wants it; in a rekey no packet, and never less than ``old`` has (sections 2.9 and 2.9.2)."""
+    local, remote = policy.local_ts, policy.remote_ts
+    if old is not None:
+        wide = all_covered(old.local_ts, local) and all_covered(old.remote_ts, remote)
+        return (local, remote) if wide else (old.local_ts, old.remote_ts)
+    if len(packet) == 2 and packet[0] not in local and packet[1] not in remote:
+        return (packet[0], *local), (packet[1], *remote)
+    return local, remote
+
+
+def check_answer(
+    offered: tuple[TrafficSelector, ...], answer: tuple[TrafficSelector, ...], in_use: tuple[TrafficSelector, ...] = ()
+) -> None:
+    """The initiator's check of one side's selectors: a subset of the offer, and not less than a rekeyed child SA has.
+
+    Raises PeerError(TS_UNACCEPTABLE).
+    """
+    if not answer or not all_covered(answer, offered):
+        raise PeerError(Notify.TS_UNACCEPTABLE, "the peer's selectors are not a subset of ours")
+    if not all_covered(in_use, answer):
+        raise PeerError(Notify.TS_UNACCEPTABLE, "the peer has narrowed the selectors in a rekey")
