@@ -19,7 +19,7 @@ BACKGROUND_BATCH = 256
 
 
 def adopt(endpoint: IkeEndpoint, sa: IkeSa) -> None:
-    """Take in the record of an IKE SA, new or changed: the data plane gets what differs from the record before."""
+    """Take in the record of an IKE SA, new or changed: the data plane gets the children."""
     spi = sa.local_spi
     before = endpoint.sas.get(spi)
     if before is not None:
@@ -30,27 +30,12 @@ def adopt(endpoint: IkeEndpoint, sa: IkeSa) -> None:
                 endpoint.emit(RemoveChild(child.spi_in))
         endpoint.drop_from_tables(before)
     for child in sa.children:
-        known = endpoint.child_index.get(child.spi_in)
+        known = child.spi_in in endpoint.child_index
         endpoint.child_index[child.spi_in] = spi
-        if known is None:
-            endpoint.emit(InstallChild(sa, child))
-        elif known != spi or before is None or _differs(before, sa, child.spi_in):
-            endpoint.emit(UpdateChild(sa, child))
+        # Always told of a known child: the data plane and the tables must hold one and the same object, since the
+        # ceilings are raised in it.
+        endpoint.emit(UpdateChild(sa, child) if known else InstallChild(sa, child))
     endpoint.put_into_tables(sa)
-
-
-def _differs(before: IkeSa, after: IkeSa, spi_in: int) -> bool:
-    """Whether the data plane has to know of the change.  The ceilings travel on their own."""
-    old, new = before.child_by_inbound_spi(spi_in), after.child_by_inbound_spi(spi_in)
-    if old is None or new is None:
-        return True
-    return (before.local, before.remote, before.flags, old.state, old.use_outbound) != (
-        after.local,
-        after.remote,
-        after.flags,
-        new.state,
-        new.use_outbound,
-    )
 
 
 def forget(endpoint: IkeEndpoint, local_spi: bytes) -> None:
@@ -83,7 +68,7 @@ class BackgroundPass:
         if self._pending:
             return True
         for connection in endpoint.policy.connections:
-            connections.plan(endpoint, connection, now)
+            connections.plan(endpoint, connection, now, at_once=True)
         return False
 
     def _arm(self, endpoint: IkeEndpoint, spis: list[bytes], now: float) -> None:
