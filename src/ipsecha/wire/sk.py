@@ -8,6 +8,7 @@ import struct
 from typing import NamedTuple
 
 from ipsecha.model.errors import WireError
+from ipsecha.wire.chain import MAX_PAYLOADS
 from ipsecha.wire.header import HEADER_LENGTH, build_header
 
 SK_PREFIX_LENGTH = HEADER_LENGTH + 4
@@ -43,23 +44,21 @@ def find_encrypted(message: bytes, first: int) -> SkHeader:
     impossible.
     """
     kind, offset, end = first, HEADER_LENGTH, len(message)
-    while True:
+    for _ in range(MAX_PAYLOADS):
         if not kind or offset + 4 > end:
             raise WireError("no Encrypted payload")
         following, _, length = _GENERIC.unpack_from(message, offset)
         if length < 4 or offset + length > end:
             raise WireError(f"payload {kind} at octet {offset}: length {length} of {end - offset} octets")
         if kind in _ENCRYPTED:
-            break
+            if offset + length != end:
+                raise WireError("octets after the Encrypted payload")
+            return SkHeader(offset, offset + 4, following) if kind == _SK else _skf_header(message, offset, length)
         kind, offset = following, offset + length
-    if offset + length != end:
-        raise WireError("octets after the Encrypted payload")
-    if kind == _SK:
-        return SkHeader(offset, offset + 4, following)
-    return _fragment_header(message, offset, length)
+    raise WireError("too many payloads before the Encrypted payload")
 
 
-def _fragment_header(message: bytes, offset: int, length: int) -> SkHeader:
+def _skf_header(message: bytes, offset: int, length: int) -> SkHeader:
     if length < 8:
         raise WireError("Encrypted Fragment payload without fragment numbers")
     following, _, _, fragment, total = _FRAGMENT.unpack_from(message, offset)

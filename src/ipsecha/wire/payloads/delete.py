@@ -37,8 +37,10 @@ def parse_delete(body: bytes) -> DeletePayload:
 
 
 def build_delete(protocol: int, spis: Sequence[bytes] = ()) -> bytes:
-    """The body; ``spis`` (4 octets each) is empty for protocol IKE."""
+    """The body; ``spis`` (4 octets each, at most 65535) is empty for protocol IKE."""
     spi_size = 0 if protocol == _IKE else _ESP_SPI_SIZE
     if any(len(spi) != spi_size for spi in spis) or (spis and not spi_size):
         raise WireError(f"SPIs of protocol {protocol} have {spi_size} octets")
+    if len(spis) > 0xFFFF:
+        raise WireError(f"{len(spis)} SPIs in one Delete payload")
     return _FIXED.pack(protocol, spi_size, len(spis)) + b"".join(spis)

@@ -41,8 +41,11 @@ def parse_eap(body: bytes) -> EapPacket:
 
 
 def build_eap(packet: EapPacket) -> bytes:
-    """The body; raises WireError where the packet is too long."""
-    typed = b"" if packet.code in (EAP_SUCCESS, EAP_FAILURE) else bytes((packet.type,)) + packet.data
+    """The body; raises WireError where the packet is too long, or a Success or Failure has a type or data."""
+    final = packet.code in (EAP_SUCCESS, EAP_FAILURE)
+    if final and (packet.type or packet.data):
+        raise WireError(f"EAP code {packet.code} with a type or data")
+    typed = b"" if final else bytes((packet.type,)) + packet.data
     length = 4 + len(typed)
     if length > 0xFFFF:
         raise WireError(f"EAP packet of {length} octets")
