@@ -185,10 +185,11 @@ def main() -> None:
     given = parser.parse_args()
     if given.near:
         path = Tunnelled(given.local, given.remote, given.port, given.near, given.gateway)
-        sock, send, receive = path.socket, path.send, path.receive
+        prober = Prober(path.send, path.receive, given.log, given.interval, given.size)
+        prober.run(path.socket.fileno())
     else:
         sock, send, receive = plain(given.local, given.remote, given.port)
-    Prober(send, receive, given.log, given.interval, given.size).run(sock.fileno())
+        Prober(send, receive, given.log, given.interval, given.size).run(sock.fileno())
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from ipsecha.lab.vici import Section
 CONNECTION, CHILD = "site", "net"
 GATEWAY_ID, PEER_ID = "gw.example", "peer.example"
 SYNCH_PORT, BEAT_PORT = 4600, 4601
-_PSK = b"0x" + b"5a" * 32
+PSK_TEXT = "0x" + "5a" * 32
 
 
 class Tunnel(msgspec.Struct, frozen=True):
@@ -88,7 +88,7 @@ def connection_table(tunnel: Tunnel, directory: Path, certificates: Certificates
 
 def _secrets(auth: str, directory: Path, certificates: Certificates | None, peer: bool) -> dict[str, Any]:
     if auth == "psk":
-        write_secret(directory / "psk", _PSK)
+        write_secret(directory / "psk", PSK_TEXT.encode())
         return {"psk_file": "psk"}
     assert certificates is not None
     own = certificates.peer if peer else certificates.gateway
@@ -162,7 +162,7 @@ def configure_strongswan(peer: StrongSwan, tunnel: Tunnel, certificates: Certifi
     }
     peer.secrets.clear()
     if auth == "psk":
-        peer.add_secret(_PSK.decode(), GATEWAY_ID, PEER_ID)
+        peer.add_secret(PSK_TEXT, GATEWAY_ID, PEER_ID)
     else:
         assert certificates is not None
         peer.add_authority("root", certificates.root)

@@ -125,6 +125,10 @@ class StrongSwan:
 
     def __enter__(self) -> StrongSwan:
         self._write_settings()
+        self._start()
+        return self
+
+    def _start(self) -> None:
         # Each daemon sees a /var/run of its own: its pid file and sockets meet nobody else's.
         script = f"mount -t tmpfs tmpfs /var/run && exec {CHARON}"
         self._process = self.namespace.start(
@@ -138,7 +142,17 @@ class StrongSwan:
                 stop(self._process)
                 raise LabError(f"charon did not start:\n{tail(self.console)}\n{tail(self.log)}")
             time.sleep(0.02)
-        return self
+
+    def kill(self) -> None:
+        """Kills the daemon (SIGKILL): it says goodbye to nobody."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait()
+
+    def restart(self) -> None:
+        """Starts the killed daemon again with the same configuration; it remembers no SA."""
+        self._start()
+        self.load()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

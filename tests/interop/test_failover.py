@@ -1,0 +1,81 @@
+"""What the project is for: the active member fails under traffic, and neither a real strongSwan nor another ipsecha
+notices more than a pause.  The verdicts are those of ``ipsecha lab failover``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ipsecha.lab import network
+from ipsecha.lab.failover import Fault, play, wait_for_pair
+from ipsecha.lab.loopback import on_loopback
+from ipsecha.lab.scenes import PeerKind, in_namespaces
+from ipsecha.lab.stage import CHILD, CONNECTION, Tunnel
+from ipsecha.lab.strongswan import StrongSwan
+
+
+def timeline(text: str) -> None:
+    print(text)
+
+
+@pytest.mark.root
+@pytest.mark.peer
+@pytest.mark.parametrize("fault", list(Fault), ids=lambda fault: fault.value)
+def test_strongswan_keeps_its_tunnel(tmp_path: Path, fault: Fault) -> None:
+    """RFC 6027 sections 3.2 to 3.5 with an unmodified peer; afterwards every exchange still works, from both sides."""
+    with in_namespaces(tmp_path, PeerKind.STRONGSWAN) as scene:
+        outcome = play(scene, fault, timeline)
+        assert outcome.holds, outcome.verdicts
+        assert isinstance(scene.peer, StrongSwan)
+        survivor, _ = wait_for_pair(scene.members)
+        before = {child.spi_in for child in survivor.children(CHILD)}
+        scene.peer.rekey_child(CHILD)
+        survivor.wait_for("child rekeyed by the peer", lambda m: not before & {c.spi_in for c in m.children(CHILD)})
+        survivor.rekey(CONNECTION)
+        scene.peer.rekey_ike(CONNECTION)
+        survivor.rekey(CONNECTION, CHILD)
+        assert scene.topology["hostb"].ping(network.HOST_A, count=3)
+        scene.peer.terminate_ike(CONNECTION)
+        survivor.wait_for("end of the IKE SA", lambda member: not member.sas())
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("fault", list(Fault), ids=lambda fault: fault.value)
+def test_ipsecha_keeps_its_tunnel(tmp_path: Path, fault: Fault) -> None:
+    with in_namespaces(tmp_path, PeerKind.IPSECHA) as scene:
+        outcome = play(scene, fault, timeline)
+        assert outcome.holds, outcome.verdicts
+
+
+@pytest.mark.root
+@pytest.mark.peer
+def test_the_cluster_as_initiator(tmp_path: Path) -> None:
+    """The member that called the peer dies; the survivor goes on as the initiator of the same IKE SA."""
+    with in_namespaces(tmp_path, PeerKind.STRONGSWAN) as scene:
+        active, _ = wait_for_pair(scene.members)
+
+        def initiate() -> None:
+            active.initiate(CONNECTION, CHILD)
+
+        scene.bring_up = initiate  # type: ignore[method-assign]
+        outcome = play(scene, Fault.KILL, timeline)
+        assert outcome.holds, outcome.verdicts
+
+
+@pytest.mark.root
+def test_raw_esp_keeps_its_tunnel(tmp_path: Path) -> None:
+    """Without UDP encapsulation (protocol 50), between two ipsecha; and with extended sequence numbers."""
+    tunnel = Tunnel(gateway_address=network.CLUSTER_OUTER, esp="aes256gcm16-esn")
+    with in_namespaces(tmp_path, PeerKind.IPSECHA, tunnel) as scene:
+        outcome = play(scene, Fault.KILL, timeline)
+        assert outcome.holds, outcome.verdicts
+        assert scene.wire is not None
+        assert any(packet.spi and not packet.source_port for packet in scene.wire.packets())
+
+
+@pytest.mark.parametrize("fault", [Fault.KILL, Fault.SWITCHOVER], ids=lambda fault: fault.value)
+def test_without_root_on_loopback(tmp_path: Path, fault: Fault) -> None:
+    with on_loopback(tmp_path) as scene:
+        outcome = play(scene, fault, timeline, steady_s=0.3)
+        assert outcome.holds, outcome.verdicts
