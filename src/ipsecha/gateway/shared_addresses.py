@@ -45,6 +45,7 @@ class AddressKeeper(Protocol):
     def announce(self) -> None: ...
     def release(self) -> None: ...
     def links_up(self) -> bool: ...
+    def health(self) -> int: ...
     def close(self) -> None: ...
 
 
@@ -58,6 +59,9 @@ class NoAddresses:
 
     def links_up(self) -> bool:
         return True
+
+    def health(self) -> int:
+        return 0
 
     def close(self) -> None: ...
 
@@ -143,6 +147,10 @@ class KernelAddresses:
     def links_up(self) -> bool:
         """Whether any watched interface has carrier; a member with none distrusts itself first."""
         return any(self._carrier(interface) for interface in self._watched)
+
+    def health(self) -> int:
+        """How many of the interfaces with shared addresses have carrier."""
+        return sum(self._carrier(interface) for interface in {address.interface for address in self._addresses})
 
     def _carrier(self, interface: str) -> bool:
         request = struct.pack("16sH14x", interface.encode(), 0)

@@ -1,0 +1,233 @@
+"""The gateway: one member at work.
+
+Theory of operation.  Inputs come from sockets, timers, the synch channel and the control socket; each calls into a
+sans-IO part and ``wake``.  One ``turn`` then runs for all input of a turn of the event loop: IKE effects go through
+output commit, lease requests to the backup, the cluster's effects change roles, feed the standby's tables or leave on
+the channel; at the end the one timer is set to the earliest deadline.  Nothing here waits: what has to wait for an
+acknowledgement stands in ``OutputCommit`` or in the data plane's bounded queues.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from ipsecha.dataplane.userspace.plane import UserspacePlane
+from ipsecha.gateway.clock import ClusterClock
+from ipsecha.gateway.output_commit import Changes, OutputCommit
+from ipsecha.ike.endpoint import IkeEndpoint
+from ipsecha.model.effects import (
+    Effect,
+    InstallChild,
+    Keepalive,
+    RemoveChild,
+    Report,
+    Transmit,
+    UpdateChild,
+)
+from ipsecha.model.leases import Leasing
+from ipsecha.model.records import Address, LeaseEntry
+
+log = logging.getLogger("ipsecha")
+
+ROUNDS = 16
+"""Effects that cause effects are followed so often in one turn; what is left waits for the next turn."""
+
+TRAFFIC_INTERVAL_S = 0.5
+"""How often the IKE core hears which child SAs have received: liveness does not need it sooner."""
+
+
+class ClusterSide(Protocol):
+    """What the gateway asks of the cluster, if there is one."""
+
+    def commit(self, changes: Changes) -> int: ...
+    def extend(self, entries: Sequence[LeaseEntry], now: float) -> None: ...
+    def carry_out(self, now: float) -> bool:
+        """Act on what the cluster core wants; whether there was anything."""
+
+    def next_timer(self) -> float: ...
+    def handle_timer(self, now: float) -> None: ...
+
+
+class Gateway:
+    """Ties the IKE endpoint, the data plane and the cluster together; implements the data plane's events."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, clock: ClusterClock, endpoint: IkeEndpoint) -> None:
+        self.loop = loop
+        self.clock = clock
+        self.endpoint = endpoint
+        self.plane: UserspacePlane
+        self.cluster: ClusterSide | None = None
+        self.divert: Callable[[bytes, Address, Address], None] | None = None  # IKE messages during a switchover
+        self.output = OutputCommit(self._commit, self._carry_out)
+        self._scheduled = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = math.inf
+        self._leases_wanted = False
+        self._plane_events: list[tuple[Callable[..., None], tuple[Any, ...]]] = []
+        self._receiving: set[int] = set()
+        self._receiving_at = 0.0
+        self._actions: dict[type, Callable[[Any], None]] = {
+            Transmit: self._transmit,
+            InstallChild: lambda effect: self.plane.install(effect.sa, effect.child),
+            UpdateChild: lambda effect: self.plane.update(effect.sa, effect.child),
+            RemoveChild: lambda effect: self.plane.remove(effect.spi_in),
+            Keepalive: lambda effect: self.plane.send_keepalive(effect.local, effect.remote),
+            Report: _report,
+        }
+
+    def serve_alone(self, incarnation: int) -> None:
+        """A gateway without a cluster: active at once, without leases.  Raises DataPlaneError."""
+        self.plane.open_sockets()
+        self.plane.set_leasing(Leasing.FREE)
+        self.plane.activate(incarnation, False)
+        self.endpoint.activate(incarnation, self.clock.now())
+        self.wake()
+
+    # Input
+
+    def on_ike(self, data: bytes, local: Address, remote: Address) -> None:
+        """One IKE message from a socket."""
+        if self.divert is not None:
+            self.divert(data, local, remote)
+            return
+        self.endpoint.receive(data, local, remote, self.clock.now())
+        self.wake()
+
+    def wake(self) -> None:
+        """Something has changed: have a turn at the end of this round of the event loop."""
+        if not self._scheduled:
+            self._scheduled = True
+            self.loop.call_soon(self._turn)
+
+    # The data plane's events, in the middle of its packets: noted here, heeded in the turn
+
+    def soft_limit(self, spi_in: int) -> None:
+        self._note(self.endpoint.child_soft_limit, spi_in)
+
+    def hard_limit(self, spi_in: int) -> None:
+        self._note(self.endpoint.child_hard_limit, spi_in)
+
+    def must_rekey(self, spi_in: int) -> None:
+        self._note(self.endpoint.child_soft_limit, spi_in)
+
+    def child_used(self, spi_in: int) -> None:
+        self._note(self.endpoint.traffic_seen, spi_in)
+
+    def acquire(self, connection: str, child: str) -> None:
+        self._note(self.endpoint.acquire, connection, child)
+
+    def peer_moved(self, spi_in: int, remote: Address) -> None:
+        self._note(self.endpoint.peer_moved, spi_in, remote)
+
+    def unknown_spi(self, spi: int, remote: Address) -> None:
+        self.endpoint.count("esp-unknown-spi")
+
+    def traffic_in(self, spis_in: list[int]) -> None:
+        self._receiving.update(spis_in)
+
+    def leases_wanted(self) -> None:
+        self._leases_wanted = True
+        self.wake()
+
+    def _note(self, method: Callable[..., None], *arguments: Any) -> None:
+        self._plane_events.append((method, arguments))
+        self.wake()
+
+    # The turn
+
+    def _turn(self) -> None:
+        self._scheduled = False
+        now = self.clock.now()
+        self._heed_plane_events(now)
+        for _ in range(ROUNDS):
+            busy = self.flush()
+            if self._leases_wanted:
+                self._leases_wanted = False
+                if self.cluster is not None:
+                    self.cluster.extend(self.plane.lease_requests(now), now)
+            if self.cluster is not None:
+                busy = self.cluster.carry_out(now) or busy
+            if not busy:
+                break
+        else:
+            self.wake()
+        self._arm_timer(now)
+
+    def flush(self) -> bool:
+        """Submit what the IKE core wants; whether there was anything."""
+        effects = self.endpoint.take_effects()
+        if not effects:
+            return False
+        if self.cluster is None:
+            self._carry_out([effect for effect in effects if type(effect) in self._actions])
+        else:
+            self.output.submit(effects)
+        return True
+
+    def _heed_plane_events(self, now: float) -> None:
+        events, self._plane_events = self._plane_events, []
+        for method, arguments in events:
+            method(*arguments, now)
+        if self._receiving and now >= self._receiving_at:
+            self._receiving_at = now + TRAFFIC_INTERVAL_S
+            for spi_in in self._receiving:
+                self.endpoint.traffic_seen(spi_in, now)
+            self._receiving.clear()
+
+    def _commit(self, changes: Changes) -> int:
+        assert self.cluster is not None
+        return self.cluster.commit(changes)
+
+    def _carry_out(self, effects: Sequence[Effect]) -> None:
+        actions = self._actions
+        for effect in effects:
+            actions[type(effect)](effect)
+
+    def _transmit(self, effect: Transmit) -> None:
+        for datagram in effect.datagrams:
+            self.plane.send_ike(datagram, effect.local, effect.remote)
+
+    # Timers
+
+    def _arm_timer(self, now: float) -> None:
+        """One timer for all deadlines.  One that is armed too early costs an idle turn, so it is left as it is."""
+        due = self.endpoint.next_timer() if self.divert is None else None
+        at = math.inf if due is None else due
+        if self._receiving:
+            at = min(at, self._receiving_at)
+        if self.cluster is not None:
+            at = min(at, self.cluster.next_timer())
+        if at < self._timer_at:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer_at = at
+            self._timer = self.loop.call_later(max(0.0, at - now), self._timer_due)
+
+    def rearm_timer(self) -> None:
+        """The clock was shifted: the armed timer means another time now."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer, self._timer_at = None, math.inf
+
+    def _timer_due(self) -> None:
+        self._timer, self._timer_at = None, math.inf
+        now = self.clock.now()
+        if self.cluster is not None:
+            self.cluster.handle_timer(now)
+        if self.divert is None:
+            self.endpoint.handle_timer(now)
+        self._turn()
+
+    def stop(self) -> None:
+        """No more turns."""
+        self.rearm_timer()
+        self._scheduled = True
+
+
+def _report(report: Report) -> None:
+    prefix = f"{report.connection}: " if report.connection else ""
+    log.log(report.level, "%s%s", prefix, report.text, extra={"event": report.event})

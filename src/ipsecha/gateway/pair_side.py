@@ -1,0 +1,286 @@
+"""The cluster's side of the gateway: carries out what ``cluster.pair`` wants, in order.
+
+Switchover.  While the owner is frozen, packets and IKE messages that arrive are kept (bounded).  Once the partner has
+taken over they are forwarded to it, and so is what still arrives during a grace period, until the neighbours have
+learnt the new way.  If the switchover fails they are processed here.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import msgspec
+
+from ipsecha.cluster import effects as fx
+from ipsecha.cluster.epoch import incarnation
+from ipsecha.cluster.frames import Change
+from ipsecha.cluster.pair import PairMember
+from ipsecha.dataplane.plane import Kind
+from ipsecha.gateway.beats import Beats
+from ipsecha.gateway.channel import LossReason, SynchChannel
+from ipsecha.gateway.core import Gateway
+from ipsecha.gateway.output_commit import Changes
+from ipsecha.gateway.shared_addresses import ANNOUNCE_AT_S, RENEW_S, AddressKeeper
+from ipsecha.model.errors import DataPlaneError
+from ipsecha.model.leases import Leasing
+from ipsecha.model.records import Address, LeaseEntry, decode_record, encode_record
+
+log = logging.getLogger("ipsecha")
+
+GRACE_S = 2.0
+"""For so long a former owner forwards what still arrives; longer than a neighbour takes to heed an announcement."""
+
+KEPT_LIMIT = 8192
+
+Packet = tuple[str, bytes, Address, Address]
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(Packet)
+
+
+class PairSide:
+    """Implements ``core.ClusterSide`` for a pair."""
+
+    def __init__(self, gateway: Gateway, member: PairMember, addresses: AddressKeeper) -> None:
+        self.gateway = gateway
+        self.member = member
+        self.addresses = addresses
+        self.channel: SynchChannel
+        self.beats: Beats
+        self.counters: Counter[str] = Counter()
+        self.holds_addresses = False
+        self._kept: deque[Packet] = deque(maxlen=KEPT_LIMIT)
+        self._now = 0.0
+        self._actions: dict[type, Callable[[Any], None]] = {
+            fx.SendFrame: lambda effect: self.channel.send(effect.data),
+            fx.SendBeat: lambda effect: self.beats.send(effect.data),
+            fx.ResetChannel: self._reset_channel,
+            fx.Released: lambda effect: gateway.output.release(effect.number),
+            fx.Granted: lambda effect: gateway.plane.grant(effect.entries),
+            fx.SetLeasing: lambda effect: gateway.plane.set_leasing(effect.mode),
+            fx.BecomeActive: self._become_active,
+            fx.BecomeStandby: self._become_standby,
+            fx.Freeze: self._freeze,
+            fx.Apply: self._apply,
+            fx.ApplyLeases: lambda effect: gateway.plane.apply_leases(effect.entries),
+            fx.ApplyExact: lambda effect: gateway.plane.adopt_exact(effect.entries),
+            fx.DiscardRecords: self._discard_records,
+            fx.TakeSnapshot: self._take_snapshot,
+            fx.CloseJoin: self._close_join,
+            fx.ClockOffset: self._shift_clock,
+            fx.Forwarded: self._forwarded,
+            fx.ClusterReport: _report,
+        }
+
+    def start(self, now: float, wall_s: float) -> None:
+        """Begin as a member that owns nothing: addresses that a former life left behind are taken off."""
+        self._release_addresses()
+        self.member.start(now, wall_s)
+        self._renew()
+
+    # What the gateway asks
+
+    def commit(self, changes: Changes) -> int:
+        return self.member.commit(changes, self.gateway.clock.now())
+
+    def extend(self, entries: Sequence[LeaseEntry], now: float) -> None:
+        self.member.extend(entries, now)
+
+    def next_timer(self) -> float:
+        return self.member.next_timer()
+
+    def handle_timer(self, now: float) -> None:
+        self.member.links(self.addresses.links_up(), self.addresses.health())
+        self.member.handle_timer(now)
+
+    def carry_out(self, now: float) -> bool:
+        effects = self.member.take_effects()
+        self._now = now
+        for effect in effects:
+            self._actions[type(effect)](effect)
+        return bool(effects)
+
+    # Input from the other member
+
+    def channel_up(self) -> None:
+        self.member.channel_up(self.gateway.clock.now())
+        self.gateway.wake()
+
+    def channel_down(self, reason: LossReason) -> None:
+        self.member.channel_down(reason is LossReason.REFUSED, self.gateway.clock.now())
+        self.gateway.wake()
+
+    def frame_received(self, frame: bytes) -> None:
+        self.member.receive_frame(frame, self.gateway.clock.now())
+        self.gateway.wake()
+
+    def beat_received(self, path: str, beat: bytes) -> None:
+        self.member.beat_received(path, beat, self.gateway.clock.now())
+        self.gateway.wake()
+
+    # Ownership
+
+    def _become_active(self, effect: fx.BecomeActive) -> None:
+        """O(1) in the number of SAs: an activation number, sockets, addresses, a few routes."""
+        gateway, number = self.gateway, incarnation(effect.epoch)
+        try:
+            gateway.plane.open_sockets()
+            gateway.plane.activate(number, effect.above_lane)
+            self.addresses.claim()
+            self.addresses.announce()
+        except DataPlaneError as error:
+            log.error("taking over: %s", error)
+        self.holds_addresses = True
+        gateway.divert = None
+        gateway.endpoint.activate(number, self._now)
+        for delay_s in ANNOUNCE_AT_S[1:]:
+            gateway.loop.call_later(delay_s, self._announce, effect.epoch)
+        kept, self._kept = self._kept, deque(maxlen=KEPT_LIMIT)
+        for packet in kept:
+            self._process(packet)
+
+    def _announce(self, epoch: int) -> None:
+        if self.holds_addresses and self.member.epoch == epoch:
+            self.addresses.announce()
+
+    def _freeze(self, effect: fx.Freeze) -> None:
+        """Stop using the SAs; what arrives is kept until it is known who goes on."""
+        gateway = self.gateway
+        gateway.divert = self._keep_ike
+        gateway.plane.deactivate(self._keep)
+        self.member.handover_ready(gateway.plane.exact_counters(), self._now)
+
+    def _keep(self, kind: str, data: bytes, local: Address, remote: Address) -> None:
+        self._kept.append((kind, data, local, remote))
+
+    def _keep_ike(self, data: bytes, local: Address, remote: Address) -> None:
+        self._kept.append(("ike", data, local, remote))
+
+    def _become_standby(self, effect: fx.BecomeStandby) -> None:
+        gateway = self.gateway
+        dropped = gateway.output.discard()
+        if dropped:
+            self.counters["commits given up"] += dropped
+        gateway.endpoint.deactivate()
+        if effect.forward:
+            gateway.divert = self._forward_ike
+            gateway.plane.deactivate(self._forward)
+            kept, self._kept = self._kept, deque(maxlen=KEPT_LIMIT)
+            for packet in kept:
+                self._forward(*packet)
+            gateway.loop.call_later(GRACE_S, self._end_of_grace, self.member.epoch)
+        else:
+            gateway.divert = None
+            self._kept.clear()
+            gateway.plane.deactivate(None)
+            gateway.plane.close_sockets()
+        self._release_addresses()
+
+    def _end_of_grace(self, epoch: int) -> None:
+        if self.member.epoch == epoch and not self.member.owns:
+            self.gateway.divert = None
+            self.gateway.plane.deactivate(None)
+            self.gateway.plane.close_sockets()
+
+    def _release_addresses(self) -> None:
+        self.holds_addresses = False
+        try:
+            self.addresses.release()
+        except DataPlaneError as error:
+            log.error("%s", error)
+
+    def _renew(self) -> None:
+        try:
+            self.addresses.renew()
+        except DataPlaneError as error:
+            log.error("%s", error)
+        self.gateway.loop.call_later(RENEW_S, self._renew)
+
+    # Packets for the other member
+
+    def _forward(self, kind: str, data: bytes, local: Address, remote: Address) -> None:
+        self.counters["packets forwarded"] += 1
+        self.member.forward(_encoder.encode((kind, data, local, remote)))
+        self.gateway.wake()
+
+    def _forward_ike(self, data: bytes, local: Address, remote: Address) -> None:
+        self._forward("ike", data, local, remote)
+
+    def _forwarded(self, effect: fx.Forwarded) -> None:
+        try:
+            packet = _decoder.decode(effect.data)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            self.counters["malformed forwarded packets"] += 1
+            return
+        if self.member.owns:
+            self._process(packet)
+
+    def _process(self, packet: Packet) -> None:
+        kind, data, local, remote = packet
+        if kind == "ike":
+            self.gateway.on_ike(data, local, remote)
+        elif kind in ("inner", "esp"):
+            known: Kind = "inner" if kind == "inner" else "esp"
+            self.gateway.plane.inject(known, data, local, remote)
+
+    # Records
+
+    def _apply(self, effect: fx.Apply) -> None:
+        endpoint = self.gateway.endpoint
+        for key, record in effect.changes:
+            if record is None:
+                endpoint.forget(key)
+                continue
+            try:
+                sa = decode_record(record)
+            except (msgspec.DecodeError, UnicodeDecodeError) as error:
+                self.counters["malformed records"] += 1
+                log.error("a record from the partner makes no sense: %s", error)
+                self.channel.reset()
+                return
+            endpoint.adopt(sa)
+        # installed before the next effect is looked at: it may raise the ceilings of these very SAs
+        self.gateway.flush()
+
+    def _discard_records(self, effect: fx.DiscardRecords) -> None:
+        endpoint = self.gateway.endpoint
+        endpoint.deactivate()
+        for sa in endpoint.records():
+            endpoint.forget(sa.local_spi)
+        self.gateway.flush()
+
+    def _take_snapshot(self, effect: fx.TakeSnapshot) -> None:
+        self.member.snapshot(self._present_records(), len(self.gateway.endpoint.sas), self._now)
+
+    def _present_records(self) -> Iterator[Change]:
+        """Each record as it is when its turn comes; those that are gone by then are left out."""
+        sas = self.gateway.endpoint.sas
+        for spi in tuple(sas):
+            sa = sas.get(spi)
+            if sa is not None:
+                yield spi, encode_record(sa)
+
+    def _close_join(self, effect: fx.CloseJoin) -> None:
+        self.member.join_closed(self._lease_all(), self._now)
+
+    def _lease_all(self) -> list[LeaseEntry]:
+        """Ceilings that were raised without a backup, for the one that has just received the records."""
+        self.gateway.plane.set_leasing(Leasing.LEASED)
+        return self.gateway.plane.lease_requests(self._now)
+
+    # Small things
+
+    def _reset_channel(self, effect: fx.ResetChannel) -> None:
+        log.warning("synch channel: %s", effect.reason)
+        self.channel.reset()
+
+    def _shift_clock(self, effect: fx.ClockOffset) -> None:
+        self.gateway.clock.shift(effect.seconds)
+        self.gateway.rearm_timer()
+        self._now = self.gateway.clock.now()
+
+
+def _report(report: fx.ClusterReport) -> None:
+    log.log(report.level, "cluster: %s", report.text, extra={"event": report.event})
