@@ -3,6 +3,7 @@ notices more than a pause.  The verdicts are those of ``ipsecha lab failover``."
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from ipsecha.lab.strongswan import StrongSwan
 
 
 def timeline(text: str) -> None:
-    print(text)
+    sys.stdout.write(f"{text}\n")
 
 
 @pytest.mark.root

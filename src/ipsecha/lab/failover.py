@@ -115,8 +115,8 @@ def play(scene: Scene, fault: Fault, tell: Tell, *, steady_s: float = 1.0, patie
     time.sleep(steady_s / 2)
     scene.probes.settle()
     outcome.a, outcome.b = scene.probes.reports(fault_at, begin)
-    _read_wire(outcome, scene, before_playback, fault_at)
-    outcome.verdicts = _verdicts(outcome, scene, before_playback, fault_at)
+    read_wire(outcome, scene, before_playback, fault_at)
+    outcome.verdicts = judge(outcome, scene, before_playback, fault_at)
     return outcome
 
 
@@ -210,7 +210,7 @@ def _old_inbound(scene: Scene, packets: list[Packet], fault_at: float) -> list[P
     return [packet for packet in esp if packet.at < fault_at and packet.destination == scene.cluster_address][-500:]
 
 
-def _read_wire(outcome: Outcome, scene: Scene, packets: list[Packet], fault_at: float) -> None:
+def read_wire(outcome: Outcome, scene: Scene, packets: list[Packet], fault_at: float) -> None:
     """Fills in what the capture knows."""
     esp = capture.esp(packets)
     before = {span.spi: span for span in capture.spans(packet for packet in esp if packet.at < fault_at)}
@@ -227,7 +227,8 @@ def _ends(span: Span | None) -> tuple[int, int] | None:
     return (span.first, span.last) if span is not None else None
 
 
-def _verdicts(outcome: Outcome, scene: Scene, packets: list[Packet], fault_at: float) -> list[Verdict]:
+def judge(outcome: Outcome, scene: Scene, packets: list[Packet], fault_at: float) -> list[Verdict]:
+    """The verdicts on an outcome; those on the wire only where there was a capture."""
     a, b = outcome.a, outcome.b
     assert a is not None
     assert b is not None
