@@ -58,6 +58,8 @@ class LoopbackScene:
         at = time.monotonic()
         if fault is Fault.KILL:
             return active.kill()
+        if fault is Fault.HANG:
+            raise LabError("a stopped process keeps its sockets on loopback: run as root for network namespaces")
         if fault is Fault.LINK:
             raise LabError("there are no cables to pull on loopback: run as root for network namespaces")
         active.switchover()

@@ -158,7 +158,7 @@ class Member:
     def role(self) -> str:
         """The member's role in its cluster; ``down`` where it does not answer, ``single`` without a cluster."""
         try:
-            cluster = self.status(0.5).cluster
+            cluster = self.status(0.2).cluster
         except (ControlError, OSError):
             return "down"
         return cluster.role if cluster is not None else "single"

@@ -52,6 +52,8 @@ class NamespaceScene:
         at = time.monotonic()
         if fault is Fault.KILL:
             return active.kill()
+        if fault is Fault.HANG:
+            return active.hang()
         if fault is Fault.LINK:
             for interface in CABLES:
                 set_cable(self.topology["sw"], active.name, interface, connected=False)
@@ -62,6 +64,8 @@ class NamespaceScene:
     def heal(self, fault: Fault, failed: Member) -> None:
         if fault is Fault.KILL:
             failed.start()
+        elif fault is Fault.HANG:
+            failed.resume()
         elif fault is Fault.LINK:
             for interface in CABLES:
                 set_cable(self.topology["sw"], failed.name, interface, connected=True)
