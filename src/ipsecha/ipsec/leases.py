@@ -121,10 +121,10 @@ class LeaseBudget:
             self._count, self._since = 0, now
 
 
-def inbound_lease(ceiling: int, end: int) -> Lease:
+def inbound_lease(ceiling: int, end: int, horizon_s: float = INBOUND_HORIZON_S) -> Lease:
     """The lease of an inbound SA; it may be as small as one packet, since a failover loses what is left of it."""
-    return Lease(ceiling, end, 1, FIRST_IN_CEILING, INBOUND_HORIZON_S)
+    return Lease(ceiling, end, 1, FIRST_IN_CEILING, horizon_s)
 
 
-def outbound_lease(ceiling: int, end: int) -> Lease:
-    return Lease(ceiling, end, FIRST_OUT_CEILING, FIRST_OUT_CEILING, OUTBOUND_HORIZON_S)
+def outbound_lease(ceiling: int, end: int, horizon_s: float = OUTBOUND_HORIZON_S) -> Lease:
+    return Lease(ceiling, end, FIRST_OUT_CEILING, FIRST_OUT_CEILING, horizon_s)

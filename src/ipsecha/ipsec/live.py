@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ipsecha.crypto.esp_transforms import EspTransform, esp_transform, key_material_length
-from ipsecha.ipsec.leases import Lease, inbound_lease, outbound_lease
+from ipsecha.ipsec.leases import INBOUND_HORIZON_S, Lease, inbound_lease, outbound_lease
 from ipsecha.ipsec.replay import ReplayWindow
 from ipsecha.ipsec.selection import Selection
 from ipsecha.ipsec.tunnel import inner_mtu
@@ -123,12 +123,12 @@ class LiveSa:
         self.hard_packets = policy.rekey_packets * 11 // 10 or _NEVER
         self.soft_number = self.end - (self.end >> 4)
 
-    def start(self, in_floor: int, out_used: int) -> None:
+    def start(self, in_floor: int, out_used: int, horizon_s: float = INBOUND_HORIZON_S) -> None:
         """Begin after these numbers: nothing up to ``in_floor`` is accepted, nothing up to ``out_used`` sent."""
         self.floor = in_floor
         self.window = ReplayWindow(self.policy.replay_window, in_floor)
         self.next_out = out_used + 1
-        self.in_lease: Lease = inbound_lease(self.child.in_ceiling, self.end if not self.esn else 1 << 63)
+        self.in_lease: Lease = inbound_lease(self.child.in_ceiling, _NEVER if self.esn else END, horizon_s)
         self.out_lease: Lease = outbound_lease(self.child.out_ceiling, self.end)
         self.lane_start = 0
 

@@ -18,10 +18,10 @@ acknowledged it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol
 
-from ipsecha.ipsec.leases import CHANNEL_BUDGET, LeaseBudget
+from ipsecha.ipsec.leases import CHANNEL_BUDGET, INBOUND_HORIZON_S, LeaseBudget
 from ipsecha.ipsec.live import LiveSa
 from ipsecha.ipsec.spd import Bundle, Spd
 from ipsecha.model.errors import CryptoError
@@ -50,13 +50,21 @@ class PlaneEvents(Protocol):
 class Sad:
     """Child SAs by inbound SPI.  ``path_mtu(local, remote)`` gives the longest datagram between two addresses."""
 
-    def __init__(self, policy: Policy, events: PlaneEvents, path_mtu: Callable[[str, str], int]) -> None:
+    def __init__(
+        self,
+        policy: Policy,
+        events: PlaneEvents,
+        path_mtu: Callable[[str, str], int],
+        horizon_s: float = INBOUND_HORIZON_S,
+        channel_budget: int = CHANNEL_BUDGET,
+    ) -> None:
         self.spd = Spd(policy)
         self.events = events
         self.lives: dict[int, LiveSa] = {}
         self.active = False
         self.leasing = Leasing.LEASED
-        self.budget = LeaseBudget(CHANNEL_BUDGET)
+        self.budget = LeaseBudget(channel_budget)
+        self._horizon_s = horizon_s
         self.held = 0
         self.held_dropped = 0
         self._installed: dict[int, tuple[IkeSa, ChildSa]] = {}
@@ -123,6 +131,15 @@ class Sad:
         self._exact.clear()
         self._wanting.clear()
 
+    def take_held(self) -> Iterator[tuple[LiveSa, list[bytes], list[tuple[bytes, Address]]]]:
+        """Empty the queues of packets that wait for a lease: clear ones, and ESP packets with their senders."""
+        for live in self.lives.values():
+            if live.held_out or live.held_in:
+                outbound, live.held_out = live.held_out, []
+                inbound, live.held_in = live.held_in, []
+                self.held -= len(outbound) + len(inbound)
+                yield live, outbound, [(datagram, remote) for _, _, remote, _, datagram in inbound]
+
     def _drop_lives(self) -> None:
         for live in self.lives.values():
             live.bundle.current = None
@@ -147,7 +164,7 @@ class Sad:
             live = LiveSa(sa, child, policy, self.spd.put(sa.connection, child), self._incarnation)
         except CryptoError:
             return None
-        live.start(*self._start_of(child))
+        live.start(*self._start_of(child), self._horizon_s)
         live.set_path_mtu(self._path_mtu(live.local[0], live.remote[0]))
         self._bound_by_mode(live)
         self.lives[spi_in] = live

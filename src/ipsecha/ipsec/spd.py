@@ -201,11 +201,7 @@ class Spd:
         depends on protocol and ports: then ``lookup``.  The answer is cached in ``by_addresses``."""
         half = len(key) // 2
         local, remote = key[:half], key[half:]
-        found: Bundle | Verdict | None
-        if self._needs_ports(local, remote):
-            found = None
-        else:
-            found = self._decide(local, remote, 0, None, None)
+        found = None if self._needs_ports(local, remote) else self._decide(local, remote, 0, None, None)
         _remember(self.by_addresses, key, found)
         return found
 

@@ -1,0 +1,89 @@
+"""The data plane as the gateway sees it: the same for the kernel and for user space (DESIGN section 4)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Literal, NamedTuple, Protocol
+
+from ipsecha.ipsec.sad import PlaneEvents
+from ipsecha.model.leases import Leasing
+from ipsecha.model.policy import Policy
+from ipsecha.model.records import Address, ChildSa, IkeSa, LeaseEntry
+
+__all__ = ["DataPlane", "Forward", "Kind", "OnIke", "PlaneEvents", "Traffic"]
+
+Kind = Literal["inner", "esp"]
+"""A clear packet from the protected side; an ESP packet, however it was encapsulated."""
+
+Forward = Callable[[Kind, bytes, Address, Address], None]
+"""``forward(kind, data, local, remote)``: a packet for the new owner, who gives it to ``DataPlane.inject``."""
+
+OnIke = Callable[[bytes, Address, Address], None]
+"""``on_ike(data, local, remote)``: one IKE message, without the non-ESP marker."""
+
+
+class Traffic(NamedTuple):
+    """One child SA as it is in use.  Counts are since this member began to use it; times are of the cluster clock.
+
+    ``in_gap``: how many inbound numbers a failover at this moment would lose at most; ``floor_drops``: packets that
+    the last one did lose.
+    """
+
+    packets_in: int = 0
+    bytes_in: int = 0
+    packets_out: int = 0
+    bytes_out: int = 0
+    replays: int = 0
+    integrity_failures: int = 0
+    last_in: float = 0.0
+    last_out: float = 0.0
+    in_gap: int = 0
+    floor_drops: int = 0
+    in_number: int = 0  # highest inbound sequence number accepted
+    out_number: int = 0  # last outbound sequence number used
+    in_ceiling: int = 0
+    out_ceiling: int = 0
+    held: int = 0  # packets that wait for a lease
+
+
+class DataPlane(Protocol):
+    """Installed child SAs are inert until ``activate``, on a standby as well as on the owner."""
+
+    def install(self, sa: IkeSa, child: ChildSa) -> None: ...
+
+    def update(self, sa: IkeSa, child: ChildSa) -> None: ...
+
+    def remove(self, spi_in: int) -> None: ...
+
+    def activate(self, incarnation: int, above_lane: bool) -> None:
+        """Become the owner, in O(1) of the number of SAs: each begins beyond its leases at its first packet."""
+
+    def deactivate(self, forward: Forward | None) -> None:
+        """Use no SA any more; what still arrives goes to ``forward``."""
+
+    def set_leasing(self, mode: Leasing) -> None: ...
+
+    def lease_requests(self, now: float) -> list[LeaseEntry]:
+        """Extensions that are wanted since the last call; ``PlaneEvents.leases_wanted`` says that there are some."""
+
+    def grant(self, entries: Iterable[LeaseEntry]) -> None:
+        """The backup has acknowledged these ceilings: held packets go on."""
+
+    def apply_leases(self, entries: Iterable[LeaseEntry]) -> None:
+        """A standby learns the owner's ceilings."""
+
+    def exact_counters(self) -> list[LeaseEntry]:
+        """After ``deactivate``: the numbers in use of the busy SAs, for the next owner."""
+
+    def adopt_exact(self, entries: Iterable[LeaseEntry]) -> None: ...
+
+    def configure(self, policy: Policy) -> None: ...
+
+    def traffic(self, spi_in: int) -> Traffic | None:
+        """None where no such child SA is installed."""
+
+    def inject(self, kind: Kind, data: bytes, local: Address, remote: Address) -> None:
+        """A packet that the owner before has forwarded."""
+
+    def send_ike(self, datagram: bytes, local: Address, remote: Address) -> None:
+        """One IKE message; the non-ESP marker is added where ``local`` has the NAT traversal port."""

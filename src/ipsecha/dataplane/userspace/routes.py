@@ -1,0 +1,183 @@
+"""Policy routing for the protect entries: what may need an SA goes to the TUN, whatever the main table says.
+
+Each distinct local prefix of the policy has a routing table of its own (220, 221, ...) with the remote prefixes that
+belong to it, and a rule "from that prefix: look there".  In front stands one rule that sends marked packets to the
+main table.  Selecting by source as well as by destination keeps a remote of 0.0.0.0/0 from swallowing the traffic of
+everybody else; the outer sockets' mark keeps our own ESP and IKE out of it, so that the peer's address may lie within
+its own selectors.
+
+Routes stand as long as the policy does; becoming or ceasing to be the owner adds or removes the rules only: a few
+netlink messages.  BYPASS rules become "throw" routes, DISCARD rules "blackhole" routes, as far as prefixes can say
+it; the SPD has the last word on what reaches the TUN.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import ipaddress
+import socket
+from collections.abc import Callable
+from typing import Any
+
+from pyroute2.netlink.exceptions import NetlinkError
+
+from ipsecha.dataplane.userspace.netlink import NetlinkThread
+from ipsecha.model.errors import DataPlaneError
+from ipsecha.model.policy import Action, Policy
+from ipsecha.model.selectors import ANY_PROTOCOL, FULL_PORT_RANGE, TrafficSelector
+
+TABLE = 220
+PRIORITY = 220
+MARK = 0x495053
+_TABLES_LIMIT = 512
+_RT_PROTO_STATIC = 4
+_MAIN = 254
+
+
+def prefixes(selectors: tuple[TrafficSelector, ...]) -> list[str]:
+    """The prefixes that cover selectors, protocols and ports aside."""
+    found: list[str] = []
+    for one in selectors:
+        first, last = ipaddress.ip_address(one.start), ipaddress.ip_address(one.end)
+        found += [str(network) for network in ipaddress.summarize_address_range(first, last)]
+    return list(dict.fromkeys(found))
+
+
+def plan(policy: Policy) -> dict[str, dict[str, str]]:
+    """For each local prefix: remote prefix -> route type (``unicast``, ``throw`` or ``blackhole``)."""
+    tables: dict[str, dict[str, str]] = {}
+    for connection in policy.connections:
+        for child in connection.children:
+            for local in prefixes(child.local_ts):
+                routes = tables.setdefault(local, {})
+                routes.update(
+                    {remote: "unicast" for remote in prefixes(child.remote_ts) if (":" in remote) == (":" in local)}
+                )
+    for rule in reversed(policy.rules):  # the first rule of the file has the last word here
+        if not all(map(_is_plain, rule.local_ts + rule.remote_ts)):
+            continue
+        kind = "throw" if rule.action is Action.BYPASS else "blackhole"
+        for local, routes in tables.items():
+            if any(_covers(wide, local) for wide in prefixes(rule.local_ts)):
+                routes.update(
+                    {remote: kind for remote in prefixes(rule.remote_ts) if (":" in remote) == (":" in local)}
+                )
+    return tables
+
+
+def _is_plain(selector: TrafficSelector) -> bool:
+    return (selector.protocol, selector.start_port, selector.end_port) == (ANY_PROTOCOL, *FULL_PORT_RANGE)
+
+
+def _covers(wide: str, narrow: str) -> bool:
+    outer, inner = ipaddress.ip_network(wide), ipaddress.ip_network(narrow)
+    if outer.version != inner.version:
+        return False
+    return int(outer[0]) <= int(inner[0]) and int(inner[-1]) <= int(outer[-1])
+
+
+def _family(prefix: str) -> int:
+    return socket.AF_INET6 if ":" in prefix else socket.AF_INET
+
+
+class PolicyRoutes:
+    """Tables from ``table`` on, rules with ``priority``, for the interface with ``index``."""
+
+    def __init__(self, index: int, table: int = TABLE, priority: int = PRIORITY, mark: int = MARK) -> None:
+        self._index = index
+        self._table = table
+        self._priority = priority
+        self._mark = mark
+        self._tables: dict[str, dict[str, str]] = {}
+        self._active = False
+        self._netlink = NetlinkThread()
+
+    def configure(self, policy: Policy) -> None:
+        """Put the routes of ``policy`` in place of those before; raises DataPlaneError."""
+        tables = plan(policy)
+        if len(tables) > _TABLES_LIMIT:
+            raise DataPlaneError(f"{len(tables)} distinct local prefixes: at most {_TABLES_LIMIT} can be routed")
+        self._do(lambda netlink: self._replace(netlink, tables))
+
+    def activate(self) -> None:
+        """Send what the policy selects to the interface."""
+        self._do(self._activate)
+
+    def deactivate(self) -> None:
+        self._do(self._deactivate)
+
+    def close(self) -> None:
+        """Leave no rule and no route behind."""
+        with contextlib.suppress(DataPlaneError):  # the namespace may be going away
+            self._do(self._remove)
+        self._netlink.close()
+
+    def _do(self, work: Callable[[Any], None]) -> None:
+        try:
+            self._netlink.run(work)
+        except (OSError, NetlinkError) as error:
+            raise DataPlaneError(f"policy routing: {error}") from None
+
+    def _replace(self, netlink: Any, tables: dict[str, dict[str, str]]) -> None:
+        was_active = self._active
+        self._deactivate(netlink)
+        self._flush(netlink, max(len(tables), len(self._tables)))
+        self._tables = tables
+        for number, routes in enumerate(tables.values()):
+            for remote, kind in routes.items():
+                self._add_route(netlink, self._table + number, remote, kind)
+        # what an earlier life of this process left behind would send the traffic into nothing
+        self._deactivate(netlink)
+        if was_active:
+            self._activate(netlink)
+
+    def _remove(self, netlink: Any) -> None:
+        self._deactivate(netlink)
+        self._flush(netlink, len(self._tables))
+        self._tables = {}
+
+    def _add_route(self, netlink: Any, table: int, remote: str, kind: str) -> None:
+        request = {"family": _family(remote), "dst": remote, "table": table, "proto": _RT_PROTO_STATIC}
+        if kind == "unicast":
+            netlink.route("replace", oif=self._index, **request)
+        else:
+            netlink.route("replace", type=kind, **request)
+
+    def _activate(self, netlink: Any) -> None:
+        if self._active:
+            return
+        for rule in self._rules():
+            netlink.rule("add", **rule)
+        self._active = True
+
+    def _deactivate(self, netlink: Any) -> None:
+        for rule in self._rules():
+            try:
+                netlink.rule("del", **rule)
+            except NetlinkError as error:
+                if error.code not in (errno.ENOENT, errno.ESRCH, errno.EADDRNOTAVAIL):
+                    raise
+        self._active = False
+
+    def _rules(self) -> list[dict[str, Any]]:
+        """First "fwmark MARK lookup main" for each family in use, then "from LOCAL lookup TABLE": rules of the same
+        priority are tried in the order in which they were added.  (An inverted "not fwmark" would invert the
+        source as well.)"""
+        families = dict.fromkeys(map(_family, self._tables))
+        rules: list[dict[str, Any]] = [
+            self._rule(family, _MAIN) | {"fwmark": self._mark} for family in families if self._mark
+        ]
+        for number, local in enumerate(self._tables):
+            address, _, length = local.partition("/")
+            source = {"src": address, "src_len": int(length)} if int(length) else {}
+            rules.append(self._rule(_family(local), self._table + number) | source)
+        return rules
+
+    def _rule(self, family: int, table: int) -> dict[str, Any]:
+        return {"family": family, "priority": self._priority, "table": table, "action": "to_tbl"}
+
+    def _flush(self, netlink: Any, count: int) -> None:
+        for family in (socket.AF_INET, socket.AF_INET6):
+            for number in range(count):
+                netlink.flush_routes(family=family, table=self._table + number)

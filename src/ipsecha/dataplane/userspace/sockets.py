@@ -1,0 +1,132 @@
+"""All sockets towards the peers: for each local address IKE's port, the NAT traversal port and raw ESP."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+
+from ipsecha.dataplane.plane import OnIke
+from ipsecha.dataplane.userspace.outer import BATCH, OuterSocket
+from ipsecha.dataplane.userspace.raw import BypassSocket, RawEspSocket
+from ipsecha.dataplane.userspace.udp import UdpSocket
+from ipsecha.model.errors import DataPlaneError
+from ipsecha.model.records import Address
+from ipsecha.wire.esp import ESP_HEADER_LENGTH, NAT_KEEPALIVE, NON_ESP_MARKER
+
+OnEsp = Callable[[list[bytes], Address, Address, int], None]
+"""``on_esp(datagrams, local, remote, outer traffic class)``"""
+
+Receive = Callable[[OnEsp, OnIke], None]
+
+
+class OuterSockets:
+    """``on_too_long(remote address)`` hears of datagrams with DF that the path does not take."""
+
+    def __init__(self, ike_port: int, nat_port: int, mark: int, on_too_long: Callable[[str], None]) -> None:
+        self.ike_port = ike_port
+        self.nat_port = nat_port
+        self.malformed = 0
+        self.unsent = 0
+        self._mark = mark
+        self._on_too_long = on_too_long
+        self._udp: dict[Address, UdpSocket] = {}
+        self._raw: dict[str, RawEspSocket] = {}
+        self._bypass: BypassSocket | None = None
+
+    def open(self, addresses: Iterable[str], raw_esp: bool) -> list[tuple[OuterSocket, Receive]]:
+        """Open what is not open yet: each new socket with what reads it when it is readable.  Raises DataPlaneError."""
+        opened: list[tuple[OuterSocket, Receive]] = []
+        for address in addresses:
+            try:
+                for port in (self.ike_port, self.nat_port):
+                    if (address, port) not in self._udp:
+                        sock = UdpSocket((address, port), self._mark, self._on_too_long)
+                        self._udp[address, port] = sock
+                        opened.append((sock, self._reader(sock, port)))
+                if raw_esp and address not in self._raw:
+                    raw = RawEspSocket(address, self._mark, self._on_too_long)
+                    self._raw[address] = raw
+                    opened.append((raw, self._raw_reader(raw)))
+            except OSError as error:
+                raise DataPlaneError(f"cannot listen at {address}: {error.strerror}") from None
+        return opened
+
+    def all(self) -> Iterator[OuterSocket]:
+        yield from self._udp.values()
+        yield from self._raw.values()
+
+    def close(self) -> None:
+        for sock in self.all():
+            sock.close()
+        self._udp.clear()
+        self._raw.clear()
+        if self._bypass is not None:
+            self._bypass.close()
+            self._bypass = None
+
+    def encapsulated(self, local: Address) -> UdpSocket | None:
+        """Where UDP-encapsulated ESP leaves: always the NAT traversal port (RFC 3948 section 2.1)."""
+        return self._udp.get((local[0], self.nat_port))
+
+    def raw(self, local: Address) -> RawEspSocket | None:
+        return self._raw.get(local[0])
+
+    def send_ike(self, datagram: bytes, local: Address, remote: Address) -> None:
+        sock = self._udp.get(local)
+        if sock is None:
+            self.unsent += 1
+            return
+        sock.prepare(0)
+        sock.send(NON_ESP_MARKER + datagram if local[1] == self.nat_port else datagram, remote)
+
+    def send_keepalive(self, local: Address, remote: Address) -> None:
+        sock = self.encapsulated(local)
+        if sock is not None:
+            sock.send(NAT_KEEPALIVE, remote)
+
+    def send_bypass(self, packets: list[bytes]) -> None:
+        """Send packets past IPsec; without the privilege they are lost and counted."""
+        if self._bypass is None:
+            try:
+                self._bypass = BypassSocket(self._mark)
+            except OSError:
+                self.unsent += len(packets)
+                return
+        self._bypass.send(packets)
+
+    def _reader(self, sock: UdpSocket, port: int) -> Receive:
+        return self._nat_reader(sock) if port == self.nat_port else self._ike_reader(sock)
+
+    @staticmethod
+    def _ike_reader(sock: UdpSocket) -> Receive:
+        def receive(on_esp: OnEsp, on_ike: OnIke) -> None:
+            for datagrams, remote, _ in sock.receive(BATCH):
+                for datagram in datagrams:
+                    on_ike(datagram, sock.local, remote)
+
+        return receive
+
+    def _nat_reader(self, sock: UdpSocket) -> Receive:
+        def receive(on_esp: OnEsp, on_ike: OnIke) -> None:
+            for datagrams, remote, outer in sock.receive(BATCH):
+                packets = [one for one in datagrams if len(one) >= ESP_HEADER_LENGTH and one[:4] != NON_ESP_MARKER]
+                if len(packets) < len(datagrams):
+                    self._take_ike(datagrams, sock.local, remote, on_ike)
+                if packets:
+                    on_esp(packets, sock.local, remote, outer)
+
+        return receive
+
+    def _take_ike(self, datagrams: list[bytes], local: Address, remote: Address, on_ike: OnIke) -> None:
+        for datagram in datagrams:
+            if datagram[:4] == NON_ESP_MARKER and len(datagram) > len(NON_ESP_MARKER):
+                on_ike(datagram[len(NON_ESP_MARKER) :], local, remote)
+            elif len(datagram) < ESP_HEADER_LENGTH and datagram != NAT_KEEPALIVE:
+                self.malformed += 1
+
+    @staticmethod
+    def _raw_reader(sock: RawEspSocket) -> Receive:
+        def receive(on_esp: OnEsp, on_ike: OnIke) -> None:
+            for datagrams, remote, outer in sock.receive(BATCH):
+                on_esp(datagrams, sock.local, remote, outer)
+
+        return receive
