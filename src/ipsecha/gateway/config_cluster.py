@@ -1,0 +1,61 @@
+"""The ``[cluster]`` table of the policy: what all members have in common."""
+
+from __future__ import annotations
+
+from ipsecha.gateway import config_values as values
+from ipsecha.gateway.config_model import Alone, ClusterAddress, ClusterConfig, ClusterMode
+from ipsecha.gateway.config_table import Table
+
+OUTER = "outer"
+"""The role of the link towards the peers; its shared addresses are the default for ``local`` of connections."""
+
+_PLAIN = ClusterConfig(name="", mode=ClusterMode.HOT_STANDBY, members=())
+
+
+def read_cluster(root: Table) -> ClusterConfig | None:
+    """The cluster, or None for a single gateway."""
+    if not root.has("cluster"):
+        return None
+    table = root.table("cluster")
+    name = table.require("name", values.name, 'the name of the cluster such as "berlin"')
+    members = table.require_list("members", values.member_name, 'the names of both members such as ["alpha", "beta"]')
+    config = ClusterConfig(
+        name=name or "",
+        mode=table.get("mode", values.choice(ClusterMode), _PLAIN.mode),
+        members=members,
+        addresses=_read_addresses(table),
+        horizon_s=table.get("horizon", values.duration(0.01, 10.0), _PLAIN.horizon_s),
+        heartbeat_s=table.get("heartbeat", values.duration(0.02, 5.0), _PLAIN.heartbeat_s),
+        missed_beats=table.get("missed_beats", values.integer(2, 100), _PLAIN.missed_beats),
+        alone=table.get("alone", values.choice(Alone), _PLAIN.alone),
+        start_wait_s=table.get("start_wait", values.duration(0.1, 600.0), _PLAIN.start_wait_s),
+    )
+    table.finish()
+    count = table.length("members")
+    if count not in (0, 2):
+        table.problem("members", f"expected the two members of a hot-standby pair, found {count}")
+    if len(set(members)) != len(members):
+        table.problem("members", "expected names that differ, found one twice")
+    if config.start_wait_s < config.heartbeat_s * config.missed_beats:
+        silence = values.duration_text(round(config.heartbeat_s * config.missed_beats, 6))
+        table.problem("start_wait", f"expected at least the time after which a partner counts as silent ({silence})")
+    return config
+
+
+def _read_addresses(table: Table) -> tuple[ClusterAddress, ...]:
+    result: dict[str, ClusterAddress] = {}
+    for entry in table.table_array("addresses"):
+        pair = entry.require("address", values.address_with_prefix, 'an address such as "192.0.2.10/24"')
+        link = entry.require("link", values.name, 'the role of its link such as "outer"')
+        entry.finish()
+        if pair is None or link is None:
+            continue
+        if pair[0] in result:
+            entry.problem("address", f"{pair[0]} stands here for the second time")
+        result[pair[0]] = ClusterAddress(*pair, link)
+    return tuple(result.values())
+
+
+def outer_addresses(cluster: ClusterConfig | None) -> tuple[str, ...]:
+    """The shared addresses that face the peers."""
+    return tuple(each.address for each in cluster.addresses if each.link == OUTER) if cluster is not None else ()

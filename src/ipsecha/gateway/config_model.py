@@ -1,0 +1,109 @@
+"""What the gateway itself needs to know, beside the Policy that the core reads: the cluster and this member."""
+
+from __future__ import annotations
+
+from enum import Enum
+from pathlib import Path
+
+import msgspec
+
+from ipsecha.crypto.credentials import Credentials
+from ipsecha.gateway.config_problems import ConfigProblem
+from ipsecha.model.numbers import PORT_IKE, PORT_NAT_T
+from ipsecha.model.policy import Policy
+from ipsecha.model.records import Address
+
+
+class ClusterMode(Enum):
+    HOT_STANDBY = "hot-standby"
+
+
+class Alone(Enum):
+    """What a member does when its partner falls silent and nothing proves that it is dead."""
+
+    CONTINUE = "continue"  # go on above the other's lane
+    STOP = "stop"  # safety over service
+
+
+class ClusterAddress(msgspec.Struct, frozen=True):
+    """An address that the cluster shows to the world; ``link`` is a role that each member maps to an interface."""
+
+    address: str
+    prefix_length: int
+    link: str
+
+
+class ClusterConfig(msgspec.Struct, frozen=True):
+    name: str
+    mode: ClusterMode
+    members: tuple[str, ...]  # a member's index is its position: the second dials the first
+    addresses: tuple[ClusterAddress, ...] = ()
+    horizon_s: float = 0.1  # of inbound counter leases: bounds the loss after a failover
+    heartbeat_s: float = 0.1
+    missed_beats: int = 3
+    alone: Alone = Alone.CONTINUE
+    start_wait_s: float = 3.0  # how long a member that starts looks for its partner before it goes on alone
+
+
+class BeatPathConfig(msgspec.Struct, frozen=True):
+    """A second way for heartbeats, besides the cluster link."""
+
+    name: str
+    local: Address
+    partner: Address
+
+
+class ClusterLinkConfig(msgspec.Struct, frozen=True):
+    listen: Address
+    peers: dict[str, Address]
+    certificate: Path
+    private_key: Path
+    ca: Path
+    beats: tuple[BeatPathConfig, ...] = ()
+
+
+class ControlConfig(msgspec.Struct, frozen=True):
+    socket: Path
+    group: str = ""  # group that may use the socket besides the owner; empty: the daemon's own
+
+
+class UdpInner(msgspec.Struct, frozen=True):
+    """Instead of a TUN device: clear packets travel as datagrams between two addresses, so no root is needed."""
+
+    local: Address
+    remote: Address
+
+
+class DeviceConfig(msgspec.Struct, frozen=True):
+    tun: str = "ipsecha0"
+    port: int = PORT_IKE
+    nat_port: int = PORT_NAT_T
+    inner: UdpInner | None = None  # None: the TUN device
+
+
+class MemberConfig(msgspec.Struct, frozen=True):
+    name: str
+    path: Path  # this file
+    policy_path: Path
+    links: dict[str, str]  # role -> interface
+    cluster: ClusterLinkConfig | None
+    control: ControlConfig
+    state_directory: Path
+    device: DeviceConfig
+
+
+class LoadedConfig(msgspec.Struct, frozen=True):
+    policy: Policy
+    credentials: Credentials
+    cluster: ClusterConfig | None
+    member: MemberConfig
+    warnings: tuple[ConfigProblem, ...] = ()
+
+
+class LoadedPolicy(msgspec.Struct, frozen=True):
+    """A policy alone, as it is checked before it is given to the members."""
+
+    policy: Policy
+    credentials: Credentials
+    cluster: ClusterConfig | None
+    warnings: tuple[ConfigProblem, ...] = ()

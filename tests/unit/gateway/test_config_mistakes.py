@@ -1,0 +1,597 @@
+"""Every mistake in a policy is reported, each with its line, its key, what was expected and the nearest valid name."""
+
+from __future__ import annotations
+
+import os
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ipsecha.gateway.config import ConfigError, load_policy
+from ipsecha.gateway.config_problems import MAX_PROBLEMS, nearest_name, shown
+from ipsecha.model.errors import PolicyError
+
+GOOD = """\
+[connections.paris]
+local = "192.0.2.10"
+remote = "203.0.113.7"
+psk_file = "paris.psk"
+
+[connections.paris.children.lan]
+local = "10.1.0.0/16"
+remote = "10.2.0.0/16"
+"""
+CHILD = "connections.paris.children.lan"
+DURATION = 'expected a duration from 10s to 366d such as "30s", "1h30m" or "never", found '
+SELECTOR = 'expected a prefix, an address or a range such as "10.1.0.0/16" or "10.1.0.0/24[tcp/80]", found '
+
+
+def test_good(complaints: Any) -> None:
+    assert complaints(GOOD) == []
+
+
+def edited(old: str, new: str) -> str:
+    assert old in GOOD
+    return GOOD.replace(old, new, 1)
+
+
+CONNECTION = 'psk_file = "paris.psk"'
+LAST = 'remote = "10.2.0.0/16"'
+PLACE = 'remote = "203.0.113.7"'
+
+MISTAKES = [
+    # unknown and missing keys
+    (
+        PLACE,
+        'remte = "203.0.113.7"',
+        [
+            '1: connections.paris: "remote" is missing: expected the peer\'s address, prefixes, or "any"',
+            '3: connections.paris.remte: unknown key; did you mean "remote"?',
+        ],
+    ),
+    (CONNECTION, 'psk_file = "paris.psk"\nsecret = "x"', ["5: connections.paris.secret: unknown key"]),
+    (
+        CONNECTION,
+        'psk_file = "paris.psk"\nReKey = "4h"',
+        ['5: connections.paris.ReKey: unknown key; did you mean "rekey"?'],
+    ),
+    (GOOD, "", ["policy.toml: there is no connection: expected a table [connections.NAME]"]),
+    (
+        '[connections.paris.children.lan]\nlocal = "10.1.0.0/16"\nremote = "10.2.0.0/16"\n',
+        "",
+        ["1: connections.paris: has no children: expected a table [connections.paris.children.NAME]"],
+    ),
+    (
+        GOOD,
+        GOOD.replace("connections", "conections"),
+        [
+            "policy.toml: there is no connection: expected a table [connections.NAME]",
+            '1: conections: unknown key; did you mean "connections"?',
+        ],
+    ),
+    (LAST, "", [f'6: {CHILD}: "remote" is missing: expected the peer\'s prefixes such as "10.1.0.0/16"']),
+    # addresses
+    (
+        PLACE,
+        'remote = "paris.example.net"',
+        [
+            '3: connections.paris.remote: expected an address or a prefix such as "203.0.113.0/24", '
+            'found "paris.example.net"'
+        ],
+    ),
+    (
+        PLACE,
+        'remote = "203.0.113.7/24"',
+        [
+            '3: connections.paris.remote: expected an address or a prefix such as "203.0.113.0/24", '
+            'found "203.0.113.7/24"; did you mean "203.0.113.0/24"?'
+        ],
+    ),
+    (
+        PLACE,
+        'remote = ["203.0.113.7", "any"]',
+        ['3: connections.paris.remote[2]: expected an address or a prefix such as "203.0.113.0/24", found "any"'],
+    ),
+    (PLACE, "remote = []", ["3: connections.paris.remote: expected at least one value, found an empty list"]),
+    (PLACE, 'remote = "192.0.2.10"', ["3: connections.paris.remote: 192.0.2.10 is one of our own addresses"]),
+    (
+        PLACE,
+        'remote = "2001:db8::7"',
+        [
+            "3: connections.paris.remote: 2001:db8::7 cannot be reached: "
+            "expected the address family of local (192.0.2.10)"
+        ],
+    ),
+    (
+        'local = "192.0.2.10"',
+        'local = "0.0.0.0"',
+        ['2: connections.paris.local: expected an address that a host can have, found "0.0.0.0"'],
+    ),
+    (
+        'local = "192.0.2.10"',
+        'local = "fe80::1%eth0"',
+        ['2: connections.paris.local: expected an IP address such as "192.0.2.1", found "fe80::1%eth0"'],
+    ),
+    (
+        'local = "192.0.2.10"',
+        "local = 3221225994",
+        ['2: connections.paris.local: expected an IP address such as "192.0.2.1", found 3221225994'],
+    ),
+    # identities
+    (
+        PLACE,
+        PLACE + '\nremote_id = "päris.example.net"',
+        [
+            "4: connections.paris.remote_id: identity 'päris.example.net': domain names and mail addresses are ASCII "
+            "(use the xn-- form)"
+        ],
+    ),
+    (
+        PLACE,
+        PLACE + '\nremote_id = "X=1, CN=paris"',
+        [
+            "4: connections.paris.remote_id: distinguished name 'X=1, CN=paris': 'X=1' is not KEY=VALUE "
+            "with KEY one of "
+            "C, ST, L, O, OU, CN, DC, UID, E, EMAILADDRESS, SERIALNUMBER, G, S, T"
+        ],
+    ),
+    # values
+    (CONNECTION, CONNECTION + '\nrekey = "4 parsecs"', [f'5: connections.paris.rekey: {DURATION}"4 parsecs"']),
+    (CONNECTION, CONNECTION + "\nrekey = 3600", [f"5: connections.paris.rekey: {DURATION}3600"]),
+    (CONNECTION, CONNECTION + '\nrekey = "1s"', [f'5: connections.paris.rekey: {DURATION}"1s"']),
+    (CONNECTION, CONNECTION + '\nrekey = "9999999999d"', [f'5: connections.paris.rekey: {DURATION}"9999999999d"']),
+    (
+        CONNECTION,
+        CONNECTION + '\nrekey = "1h"\nlife = "30m"',
+        ['6: connections.paris.life: expected a life that outlasts "rekey" (1h) by 2 % at least, found 30m'],
+    ),
+    (
+        CONNECTION,
+        CONNECTION + "\nencapsulate = 1",
+        ["5: connections.paris.encapsulate: expected true or false, found 1"],
+    ),
+    (
+        CONNECTION,
+        CONNECTION + "\nretransmit_factor = nan",
+        ["5: connections.paris.retransmit_factor: expected a number from 1 to 4, found nan"],
+    ),
+    (
+        CONNECTION,
+        CONNECTION + "\nfragment_size = 100",
+        ["5: connections.paris.fragment_size: expected a whole number from 576 to 9000, found 100"],
+    ),
+    (
+        CONNECTION,
+        CONNECTION + f"\nfragment_size = {'9' * 50}",
+        ["5: connections.paris.fragment_size: expected a whole number from 576 to 9000, found a very large number"],
+    ),
+    (
+        LAST,
+        LAST + '\nrekey_bytes = "10 GBytes"',
+        [
+            f'9: {CHILD}.rekey_bytes: expected an amount from 1MB to 1000PB such as "10GB" or "4GiB", or "never", '
+            'found "10 GBytes"'
+        ],
+    ),
+    (
+        LAST,
+        LAST + "\nrekey_packets = 5",
+        [
+            f'9: {CHILD}.rekey_packets: expected a number of packets from 1000 such as 1000000 or "500M", or "never", '
+            "found 5"
+        ],
+    ),
+    (
+        LAST,
+        LAST + "\nreplay_window = 0",
+        [f"9: {CHILD}.replay_window: expected a whole number from 32 to 65536, found 0"],
+    ),
+    (
+        LAST,
+        LAST + '\nstart = "trip"',
+        [f'9: {CHILD}.start: expected "none", "trap" or "start", found "trip"; did you mean "trap"?'],
+    ),
+    (LAST, LAST + "\ndf = true", [f'9: {CHILD}.df: expected "copy", "set" or "clear", found true']),
+    # selectors
+    (LAST, 'remote = "10.2.0.1/16"', [f'8: {CHILD}.remote: {SELECTOR}"10.2.0.1/16"; did you mean "10.2.0.0/16"?']),
+    (LAST, 'remote = "10.2.0.9-10.2.0.1"', [f'8: {CHILD}.remote: {SELECTOR}"10.2.0.9-10.2.0.1"']),
+    (
+        LAST,
+        'remote = "10.2.0.0/16[tpc/80]"',
+        [
+            f"8: {CHILD}.remote: expected a protocol "
+            "(any, icmp, tcp, udp, gre, icmpv6, ospf, sctp or a number up to 255) "
+            'in the brackets, found "10.2.0.0/16[tpc/80]"; did you mean "tcp"?'
+        ],
+    ),
+    (
+        LAST,
+        'remote = "10.2.0.0/16[tcp/http]"',
+        [
+            f'8: {CHILD}.remote: expected a port or a range of ports such as "80" or "5000-5010" behind the protocol, '
+            'found "10.2.0.0/16[tcp/http]"'
+        ],
+    ),
+    (
+        LAST,
+        'remote = "2001:db8::/32"',
+        [f"6: {CHILD}: local and remote have no address family in common: expected IPv4 or IPv6 on both sides"],
+    ),
+    (
+        LAST,
+        'remote = ["10.2.0.0/16", "10.2.3.0/24"]',
+        [f"8: warning: {CHILD}.remote: 10.2.3.0/24 is covered by 10.2.0.0/16 already"],
+    ),
+    (
+        LAST,
+        LAST + '\n[connections.paris.children.lan2]\nlocal = "10.1.0.0/16"\nremote = "10.2.0.0/16"',
+        [f"9: connections.paris.children.lan2: selects the same traffic as {CHILD}: packets could not be told apart"],
+    ),
+    (PLACE, 'remote = "any"', []),
+    (LAST, LAST + '\nstart = "start"', []),
+    (
+        GOOD,
+        GOOD.replace(PLACE, 'remote = "203.0.113.0/24"') + 'start = "start"\n',
+        [f'9: {CHILD}.start: "start" needs one peer to call: "remote" of the connection is no single address'],
+    ),
+    # connections that cannot be told apart
+    (
+        GOOD,
+        GOOD + GOOD.replace("paris", "rome").replace("rome.psk", "paris.psk").replace("10.2.", "10.3."),
+        ['9: connections.rome: has the same local, remote and remote_id as "paris": peers could not be told apart'],
+    ),
+    (
+        "[connections.paris]",
+        "[connections.'par is']",
+        [
+            '1: connections."par is": '
+            "expected a name of letters, digits, '_', '.' and '-' (at most 63), found \"par is\"",
+            '6: connections.paris: "local" is missing: expected our address such as "192.0.2.10"',
+            '6: connections.paris: "psk_file" is missing: expected a file with the pre-shared key',
+            '6: connections.paris: "remote" is missing: expected the peer\'s address, prefixes, or "any"',
+            '1: connections."par is": has no children: expected a table [connections."par is".children.NAME]',
+        ],
+    ),
+    (GOOD, "connections = 5\n", ["1: connections: expected a table ([connections]), found 5"]),
+    (GOOD, "connections.paris = 5\n", ["1: connections.paris: expected a table ([connections.paris]), found 5"]),
+    # authentication
+    (
+        CONNECTION,
+        'psk_file = "absent.psk"',
+        ["4: connections.paris.psk_file: cannot read absent.psk: no such file or directory"],
+    ),
+    (CONNECTION, "", ['1: connections.paris: "psk_file" is missing: expected a file with the pre-shared key']),
+    (
+        CONNECTION,
+        CONNECTION + '\nca = "ca.crt"',
+        ["5: connections.paris.ca: is not used: the peer authenticates by pre-shared key"],
+    ),
+    (
+        CONNECTION,
+        'auth = "certificate"',
+        [
+            '1: connections.paris: "certificate" is missing: expected a file with the certificate (PEM)',
+            '1: connections.paris: "private_key" is missing: expected a file with the private key (PEM)',
+            '1: connections.paris: "ca" is missing: expected a file with the CA\'s certificate (PEM)',
+            '1: connections.paris: "remote_id" is missing: expected the peer\'s identity, or "any" for all that the CA '
+            "vouches for",
+        ],
+    ),
+    (
+        CONNECTION,
+        'auth = "eap"',
+        [
+            '4: connections.paris.auth: expected "psk" or "certificate", found "eap"',
+            '1: connections.paris: "psk_file" is missing: expected a file with the pre-shared key',
+        ],
+    ),
+    # rules and limits
+    (
+        GOOD,
+        GOOD + '[[rules]]\naction = "allow"\n',
+        ['10: rules[1].action: expected "bypass" or "discard", found "allow"'],
+    ),
+    (
+        GOOD,
+        GOOD + '[[rules]]\nlocal = "10.0.0.0/8"\n',
+        ['9: rules[1]: "action" is missing: expected "bypass" or "discard"'],
+    ),
+    (
+        GOOD,
+        GOOD + '[[rules]]\naction = "bypass"\n',
+        ["9: rules[1]: this rule bypasses everything, so that nothing would be protected: name local or remote"],
+    ),
+    (GOOD, GOOD + '[rules]\naction = "bypass"\n', ["9: rules: expected tables ([[rules]]), found a table"]),
+    (
+        GOOD,
+        GOOD + "[limits]\ncookie_threshold = 50\nhalf_open_limit = 20\n",
+        ["10: limits.cookie_threshold: expected fewer than half_open_limit, so that cookies come before refusals"],
+    ),
+]
+
+
+@pytest.mark.parametrize(("old", "new", "expected"), MISTAKES)
+def test_mistakes(complaints: Any, old: str, new: str, expected: list[str]) -> None:
+    lines = [line if line.startswith("policy.toml") else f"policy.toml:{line}" for line in expected]
+    assert sorted(complaints(edited(old, new))) == sorted(lines)
+
+
+CLUSTER = """\
+[cluster]
+name = "berlin"
+members = ["alpha", "beta"]
+
+[[cluster.addresses]]
+address = "192.0.2.10/24"
+link = "outer"
+
+"""
+CLUSTER_MISTAKES = [
+    ("", "", []),
+    ('["alpha", "beta"]', '["alpha"]', ["3: cluster.members: expected the two members of a hot-standby pair, found 1"]),
+    ('["alpha", "beta"]', '["alpha", "alpha"]', ["3: cluster.members: expected names that differ, found one twice"]),
+    (
+        '["alpha", "beta"]',
+        '["Alpha", "beta"]',
+        [
+            "3: cluster.members[1]: "
+            "expected a member's name of small letters, digits and '-' (at most 63), found \"Alpha\"",
+        ],
+    ),
+    ('name = "berlin"\n', "", ['1: cluster: "name" is missing: expected the name of the cluster such as "berlin"']),
+    (
+        'name = "berlin"',
+        'name = "berlin"\nmode = "hot-standbye"',
+        ['3: cluster.mode: expected "hot-standby", found "hot-standbye"; did you mean "hot-standby"?'],
+    ),
+    (
+        'name = "berlin"',
+        'name = "berlin"\nhorizon = "1m"',
+        ['3: cluster.horizon: expected a duration from 10ms to 10s such as "30s", "1h30m", found "1m"'],
+    ),
+    (
+        'name = "berlin"',
+        'name = "berlin"\nheartbeat = "1s"\nmissed_beats = 5',
+        ["1: cluster.start_wait: expected at least the time after which a partner counts as silent (5s)"],
+    ),
+    (
+        'name = "berlin"',
+        'name = "berlin"\nalone = "stopp"',
+        ['3: cluster.alone: expected "continue" or "stop", found "stopp"; did you mean "stop"?'],
+    ),
+    (
+        '"192.0.2.10/24"',
+        '"192.0.2.10"',
+        [
+            "6: cluster.addresses[1].address: "
+            'expected an address with the length of its prefix such as "192.0.2.10/24", '
+            'found "192.0.2.10"',
+            "10: warning",
+        ],
+    ),
+    (
+        'link = "outer"\n',
+        'link = "outer"\n[[cluster.addresses]]\naddress = "192.0.2.10/32"\nlink = "outer"\n',
+        ["9: cluster.addresses[2].address: 192.0.2.10 stands here for the second time"],
+    ),
+    (
+        '"192.0.2.10/24"',
+        '"192.0.2.11/24"',
+        [
+            "10: warning: connections.paris.local: 192.0.2.10 is no shared address of the cluster: "
+            "its tunnels end with the member"
+        ],
+    ),
+]
+
+
+@pytest.mark.parametrize(("old", "new", "expected"), CLUSTER_MISTAKES)
+def test_mistakes_in_the_cluster(complaints: Any, old: str, new: str, expected: list[str]) -> None:
+    found = complaints((CLUSTER + GOOD).replace(old, new, 1))
+    expected = [f"policy.toml:{line}" for line in expected if line != "10: warning"]
+    assert found == expected
+
+
+ALGORITHMS = [
+    (
+        "3des-sha256-x25519",
+        '"3des" is refused: 64-bit blocks collide within a busy hour (Sweet32; RFC 8221: SHOULD NOT)',
+    ),
+    ("aes256-md5-x25519", '"md5" is refused: RFC 8247 forbids it (MUST NOT)'),
+    ("aes256-sha1-x25519", '"sha1" is refused: SHA-1 is being retired (RFC 8247: MUST-)'),
+    ("aes256gcm16-prfsha256-modp1024", '"modp1024" is refused: too weak (RFC 8247: SHOULD NOT)'),
+    ("aes256gcm16-prfsha256-modp768", '"modp768" is refused: RFC 8247 forbids it (MUST NOT)'),
+    ("aes256gcm8-prfsha256-x25519", '"aes256gcm8" is refused: its ICV is shortened: use gcm16'),
+    ("aes256ctr-sha256-x25519", '"aes256ctr" is refused: not implemented by ipsecha'),
+    ("null-sha256-x25519", '"null" is refused for IKE: RFC 8247 forbids it (MUST NOT)'),
+    ("aes256gmc16-prfsha256-x25519", 'unknown algorithm "aes256gmc16"; did you mean "aes256gcm16"?'),
+    ("aes256gcm16-x25519", 'expected a PRF beside an AEAD, such as "prfsha256", found "aes256gcm16-x25519"'),
+    (
+        "aes256gcm16-sha256-prfsha256-x25519",
+        "an AEAD needs no integrity algorithm: leave it out (RFC 7296 section 3.3)",
+    ),
+    (
+        "aes256gcm16-aes256-prfsha256-x25519",
+        "AEAD and other encryption algorithms cannot share a proposal: write two proposals (RFC 7296 section 3.3)",
+    ),
+    ("aes256-x25519", 'expected an integrity algorithm such as "sha256" beside the encryption, found "aes256-x25519"'),
+    ("aes256-sha256", 'expected a key exchange such as "x25519", found "aes256-sha256"'),
+    ("sha256-x25519", 'expected an encryption algorithm such as "aes256gcm16", found "sha256-x25519"'),
+    ("aes256-sha256-x25519-esn", '"esn" and "noesn" belong to the proposals of children, not to those of a connection'),
+    ("aes256--x25519", 'expected algorithms such as "aes256gcm16-prfsha256-x25519", found nothing between two hyphens'),
+    ("-".join(["aes256"] * 41), "expected at most 40 algorithms in a proposal, found 41"),
+]
+
+
+@pytest.mark.parametrize(("proposal", "reason"), ALGORITHMS)
+def test_refused_algorithms_of_ike(complaints: Any, proposal: str, reason: str) -> None:
+    """RFC 8247 section 2: what MUST NOT be used is refused with the reason."""
+    found = complaints(edited(CONNECTION, f'{CONNECTION}\nproposals = ["{proposal}"]'))
+    assert found == [f"policy.toml:5: connections.paris.proposals[1]: {reason}"]
+
+
+@pytest.mark.parametrize(
+    ("proposal", "expected"),
+    [
+        ("null-sha256", 'warning: {}: "null" does not encrypt: everybody on the way can read the traffic'),
+        ("aes256gcm16-prfsha256", "{}: a PRF belongs to the proposals of a connection, not to those of a child"),
+        ("aes256", '{}: expected an integrity algorithm such as "sha256" beside the encryption, found "aes256"'),
+    ],
+)
+def test_algorithms_of_children(complaints: Any, proposal: str, expected: str) -> None:
+    found = complaints(edited(LAST, f'{LAST}\nproposals = "{proposal}"'))
+    assert found == [f"policy.toml:9: {expected.format(CHILD + '.proposals')}"]
+
+
+SECRETS: list[tuple[str, bytes, int, list[str]]] = [
+    ("psk_file", b"x" * 20, 0o640, ["may be accessed by others (mode 0640): expected 0600 (chmod 600 FILE)"]),
+    ("psk_file", b"x" * 20, 0o604, ["may be accessed by others (mode 0604): expected 0600 (chmod 600 FILE)"]),
+    ("psk_file", b"", 0o600, ["the pre-shared key is empty"]),
+    ("psk_file", b"\n", 0o600, ["the pre-shared key is empty"]),
+    (
+        "psk_file",
+        b"two\nlines\n",
+        0o600,
+        ["the pre-shared key has more than one line: expected one, or 0x and hexadecimal digits"],
+    ),
+    (
+        "psk_file",
+        b"0xnothex",
+        0o600,
+        ["the pre-shared key begins like hexadecimal (0x) or base64 (0s), but does not go on so"],
+    ),
+    (
+        "psk_file",
+        b"short",
+        0o600,
+        ["warning: connections.paris.psk_file: a pre-shared key of 5 octets can be guessed: take 16 random ones"],
+    ),
+    ("psk_file", b"x" * (1024 * 1024 + 1), 0o600, ["cannot read FILE: it is larger than 1048576 octets"]),
+    ("psk_file", bytes(range(14, 46)), 0o400, []),
+    (
+        "private_key",
+        b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n",
+        0o600,
+        ["FILE: the private key cannot be read (expected PEM or DER; is the password right?)"],
+    ),
+    ("private_key", b"", 0o600, ["FILE: the private key cannot be read (expected PEM or DER; is the password right?)"]),
+    ("ca", b"nothing", 0o644, ["FILE: "]),
+    ("ca", b"nothing", 0o666, ["FILE may be changed by everybody (mode 0666): expected 0644 (chmod 644 FILE)"]),
+]
+CERTIFICATE = 'remote_id = "paris.example.net"\ncertificate = "berlin.crt"\nprivate_key = "berlin.key"\nca = "ca.crt"'
+
+
+@pytest.mark.parametrize(("key", "content", "mode", "expected"), SECRETS)
+def test_files_with_secrets(
+    complaints: Any, secrets: Path, key: str, content: bytes, mode: int, expected: list[str]
+) -> None:
+    path = secrets / f"broken-{key}"
+    path.unlink(missing_ok=True)
+    path.write_bytes(content)
+    os.chmod(path, mode)
+    good = {"psk_file": '"paris.psk"', "private_key": '"berlin.key"', "ca": '"ca.crt"'}[key]
+    text = GOOD if key == "psk_file" else edited(CONNECTION, CERTIFICATE)
+    found = complaints(text.replace(f"{key} = {good}", f'{key} = "{path.name}"'))
+    assert len(found) == len(expected)
+    for line, wanted in zip(found, expected, strict=True):
+        assert wanted.replace("FILE", path.name) in line
+        assert b"x" * 20 not in line.encode()
+    path.unlink()
+
+
+def test_secret_of_another_user(complaints: Any, secrets: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root gives files away")
+    path = secrets / "foreign.psk"
+    path.write_bytes(b"x" * 20)
+    os.chmod(path, 0o600)
+    os.chown(path, 12345, -1)
+    found = complaints(edited("paris.psk", "foreign.psk"))
+    expected = "foreign.psk belongs to user 12345: expected root or the user that runs the gateway"
+    assert found == [f"policy.toml:4: connections.paris.psk_file: {expected}"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ("", "", []),
+        (
+            "berlin.key",
+            "other.key",
+            ['6: connections.paris.private_key: does not belong to the certificate of "berlin.example.net"'],
+        ),
+        (
+            '"paris.example.net"',
+            '"any"\nlocal_id = "rome.example.net"',
+            [
+                '5: warning: connections.paris.local_id: is not in the certificate of "berlin.example.net": '
+                "peers will refuse it"
+            ],
+        ),
+        ('"paris.example.net"', '"any"\nlocal_id = "C=CH, O=ipsecha lab, CN=berlin.example.net"', []),
+        ('"paris.example.net"', '"any"\nlocal_id = "Berlin.example.net"', []),
+        (
+            "berlin.crt",
+            "ca.crt",
+            [
+                "5: connections.paris.certificate: certificate of Test CA is not for signatures (key usage)",
+                '6: connections.paris.private_key: does not belong to the certificate of "Test CA"',
+            ],
+        ),
+    ],
+)
+def test_certificates(complaints: Any, old: str, new: str, expected: list[str]) -> None:
+    text = edited(CONNECTION, CERTIFICATE.replace(old, new, 1))
+    assert complaints(text) == [f"policy.toml:{line}" for line in expected]
+
+
+def test_expired_certificate_is_a_warning(complaints: Any) -> None:
+    """The clock may be wrong, and an old certificate is better than no tunnel: the peer decides."""
+    (found,) = complaints(edited(CONNECTION, CERTIFICATE.replace("berlin", "expired")))
+    assert found.startswith("policy.toml:5: warning: connections.paris.certificate: certificate of expired.example.net")
+    assert "expired on 20" in found
+
+
+def test_all_mistakes_come_at_once_in_the_order_of_the_file(complaints: Any) -> None:
+    found = complaints(
+        textwrap.dedent("""\
+        [connections.paris]
+        remote = "nowhere"
+        auth = "magic"
+        rekey = "soon"
+        psk_file = "absent"
+        [connections.paris.children.lan]
+        local = "10.1.0.0/99"
+        remote = "10.2.0.0/16"
+        start = 1
+        [[rules]]
+        action = "bypass"
+        remote = "x"
+        """)
+    )
+    assert [line.split(": ")[0].removeprefix("policy.toml:") for line in found] == [*list("1234579"), "12"]
+
+
+def test_problems_are_bounded(complaints: Any) -> None:
+    assert len(complaints("".join(f"key{number} = 1\n" for number in range(5000)))) == MAX_PROBLEMS
+
+
+def test_error_is_a_policy_error_with_the_problems(secrets: Path) -> None:
+    with pytest.raises(PolicyError) as caught:
+        load_policy(secrets / "absent.toml")
+    assert isinstance(caught.value, ConfigError)
+    (problem,) = caught.value.problems
+    assert (problem.line, problem.text) == (0, "cannot read the file: no such file or directory")
+
+
+def test_secrets_are_not_shown(load: Any) -> None:
+    loaded = load(GOOD)
+    assert "of good length" not in repr(loaded)
+
+
+def test_values_in_messages_are_short_and_on_one_line() -> None:
+    assert shown("x" * 100) == '"' + "x" * 56 + "..."
+    assert shown("a\nb\x1b[31m") == '"a?b?[31m"'
+    assert nearest_name("x" * 100000, ["remote"]) == ""
