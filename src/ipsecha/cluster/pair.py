@@ -53,7 +53,7 @@ class Role(Enum):
     ACTIVE = "active"
     STANDBY = "standby"
     ISOLATED = "isolated"
-    HANDING_OVER = "handing over"
+    HANDING_OVER = "handing-over"
 
 
 class PairSettings(msgspec.Struct, frozen=True):

@@ -1,0 +1,208 @@
+"""The daemon: builds one member from its configuration, runs it, and ends it in an orderly way."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+from pyroute2 import IPRoute
+
+from ipsecha.cluster.pair import PairMember, PairSettings
+from ipsecha.dataplane.userspace.loopback import LoopbackDevice
+from ipsecha.dataplane.userspace.plane import PlaneConfig, UserspacePlane
+from ipsecha.gateway.beats import BeatPath, Beats
+from ipsecha.gateway.channel import ChannelConfig, ChannelEvents, SynchChannel
+from ipsecha.gateway.clock import ClusterClock
+from ipsecha.gateway.commands import Commands
+from ipsecha.gateway.config import Alone, ClusterConfig, LoadedConfig, MemberConfig, load_member
+from ipsecha.gateway.control import ControlServer
+from ipsecha.gateway.core import Gateway
+from ipsecha.gateway.pair_side import PairSide
+from ipsecha.gateway.shared_addresses import AddressKeeper, KernelAddresses, NoAddresses, SharedAddress
+from ipsecha.ike.endpoint import IkeEndpoint
+from ipsecha.model.errors import IpsecHaError
+
+EXIT_OK, EXIT_FAILURE, EXIT_CONFIGURATION = 0, 1, 2
+HANDOVER_PATIENCE_S = 1.0
+"""How long a stopping owner waits for its backup to take over."""
+
+log = logging.getLogger("ipsecha")
+
+
+def run(config_path: str | Path) -> int:
+    """Run one member until it is told to stop; returns the exit code.  Raises PolicyError for a wrong configuration."""
+    config = load_member(config_path)
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(levelname)s %(message)s")
+    for warning in config.warnings:
+        log.warning("%s", warning)
+    try:
+        with asyncio.Runner(loop_factory=_new_loop) as runner:
+            runner.run(_serve(config))
+    except (IpsecHaError, OSError) as error:
+        log.error("%s", error)
+        return EXIT_FAILURE
+    return EXIT_OK
+
+
+def _new_loop() -> asyncio.AbstractEventLoop:
+    return asyncio.SelectorEventLoop()
+
+
+async def _serve(config: LoadedConfig) -> None:
+    loop = asyncio.get_running_loop()
+    daemon = Daemon(config, loop)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, daemon.stop)
+    try:
+        await daemon.start()
+        await daemon.stopped.wait()
+        await daemon.leave()
+    finally:
+        await daemon.close()
+
+
+class Daemon:
+    """Everything that one process holds."""
+
+    def __init__(self, config: LoadedConfig, loop: asyncio.AbstractEventLoop) -> None:
+        """Raises DataPlaneError or OSError where devices or sockets cannot be made."""
+        self.config = config
+        self.loop = loop
+        self.stopped = asyncio.Event()
+        clock = ClusterClock()
+        endpoint = IkeEndpoint(config.policy, config.credentials, os.urandom, wall_clock=time.time)
+        self.gateway = Gateway(loop, clock, endpoint)
+        self.gateway.plane = _plane(config, self.gateway)
+        self.side: PairSide | None = None
+        if config.cluster is not None and config.member.cluster is not None:
+            self.side = _pair_side(self.gateway, config.cluster, config.member)
+            self.gateway.cluster = self.side
+        control = config.member.control
+        commands = Commands(self.gateway, self.side, config, self.stop)
+        self._control = ControlServer(control.socket, commands, group=control.group)
+
+    async def start(self) -> None:
+        """Open everything.  Raises OSError, DataPlaneError or ControlError with what is in the way."""
+        gc.freeze()
+        await self._control.start()
+        self.gateway.plane.attach(self.loop)
+        if self.side is None:
+            self.gateway.serve_alone(int(time.time()) & 0xFFFFFF)
+            log.info("%s: serving alone, without a cluster", self.config.member.name)
+            return
+        self.side.beats.start(self.loop)
+        self.side.start(self.gateway.clock.now(), time.time())
+        await self.side.channel.start()
+        self.gateway.wake()
+
+    def stop(self) -> None:
+        self.stopped.set()
+
+    async def leave(self) -> None:
+        """Hand the SAs over if somebody can take them, else say that they are free."""
+        if self.side is None or not self.side.member.owns:
+            return
+        member = self.side.member
+        try:
+            member.switchover(self.gateway.clock.now())
+            self.gateway.wake()
+            deadline = self.loop.time() + HANDOVER_PATIENCE_S
+            while member.owns and self.loop.time() < deadline:
+                await asyncio.sleep(0.01)
+        except IpsecHaError as error:
+            log.info("leaving: %s", error)
+        if not member.owns:
+            await asyncio.sleep(0.2)  # late packets are forwarded for a moment
+
+    async def close(self) -> None:
+        """Give everything back; in any state."""
+        self.gateway.stop()
+        if self.side is not None:
+            self.side.member.say_goodbye()
+            self.side.carry_out(self.gateway.clock.now())
+            await self.side.channel.stop()
+            self.side.beats.stop(self.loop)
+            self.side.addresses.release()
+            self.side.addresses.close()
+        self.gateway.plane.close()
+        await self._control.stop()
+
+
+def _plane(config: LoadedConfig, gateway: Gateway) -> UserspacePlane:
+    device = config.member.device
+    unprivileged = device.inner is not None
+    settings = PlaneConfig(
+        interface=device.tun,
+        ike_port=device.port,
+        nat_port=device.nat_port,
+        raw_esp=not unprivileged,
+        routes=not unprivileged,
+        mark=0 if unprivileged else PlaneConfig().mark,
+        horizon_s=config.cluster.horizon_s if config.cluster is not None else PlaneConfig().horizon_s,
+    )
+    inner = LoopbackDevice(device.inner.local, device.inner.remote) if device.inner is not None else None
+    return UserspacePlane(config.policy, gateway, gateway.on_ike, config=settings, inner=inner, clock=gateway.clock.now)
+
+
+def _pair_side(gateway: Gateway, cluster: ClusterConfig, member: MemberConfig) -> PairSide:
+    assert member.cluster is not None
+    index = cluster.members.index(member.name)
+    partner = cluster.members[1 - index]
+    settings = PairSettings(
+        cluster=cluster.name,
+        members=(cluster.members[0], cluster.members[1]),
+        index=index,
+        heartbeat_s=cluster.heartbeat_s,
+        missed_beats=cluster.missed_beats,
+        start_wait_s=cluster.start_wait_s,
+        stop_when_alone=cluster.alone is Alone.STOP,
+    )
+    side = PairSide(gateway, PairMember(settings, os.urandom), _addresses(cluster, member))
+    link = member.cluster
+    side.channel = SynchChannel(
+        ChannelConfig(
+            listen=link.listen,
+            partner=link.peers[partner],
+            partner_name=partner,
+            dials=index == 1,
+            certificate=str(link.certificate),
+            private_key=str(link.private_key),
+            ca=str(link.ca),
+        ),
+        ChannelEvents(
+            up=side.channel_up,
+            down=side.channel_down,
+            frame=side.frame_received,
+            refused_peer=lambda why: log.warning("synch channel: refused a peer: %s", why),
+        ),
+    )
+    paths = [BeatPath("synch", link.listen, link.peers[partner])]
+    paths += [BeatPath(beat.name, beat.local, beat.partner) for beat in link.beats]
+    side.beats = Beats(tuple(paths), side.beat_received)
+    return side
+
+
+def _addresses(cluster: ClusterConfig, member: MemberConfig) -> AddressKeeper:
+    """Without a TUN device the member runs on loopback, where every address is there already."""
+    assert member.cluster is not None
+    if member.device.inner is not None:
+        return NoAddresses()
+    shared = tuple(SharedAddress(one.address, one.prefix_length, member.links[one.link]) for one in cluster.addresses)
+    watched = {one.interface for one in shared} | _interfaces_of(member.cluster.listen[0])
+    return KernelAddresses(shared, tuple(sorted(watched)))
+
+
+def _interfaces_of(address: str) -> set[str]:
+    """The interface that bears a local address: the cluster link's carrier counts as well."""
+    with IPRoute() as netlink:
+        return {
+            netlink.get_links(found["index"])[0].get_attr("IFLA_IFNAME")
+            for found in netlink.get_addr()
+            if address in (found.get_attr("IFA_LOCAL"), found.get_attr("IFA_ADDRESS"))
+        }

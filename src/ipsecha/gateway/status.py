@@ -1,0 +1,179 @@
+"""What the daemon says of itself: the views of ``status`` and ``sas``, made from the live objects."""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import Any
+
+import msgspec
+
+from ipsecha import __version__
+from ipsecha.cluster.commit_log import BackupState
+from ipsecha.cluster.pair import PairMember, Role
+from ipsecha.gateway.config_model import LoadedConfig
+from ipsecha.gateway.core import Gateway
+from ipsecha.gateway.pair_side import PairSide
+from ipsecha.gateway.views import ChildView, ClusterView, LeaseView, LossBound, SasView, SaView, StatusView
+from ipsecha.model.records import Address, ChildSa, ChildState, IkeFlag, IkeSa
+
+PAGE = 1000
+"""IKE SAs in one answer of ``sas``, unless asked otherwise."""
+
+
+def status_view(gateway: Gateway, side: PairSide | None, config: LoadedConfig, started_at: float) -> StatusView:
+    """The whole gateway at a glance.  Walks over all child SAs once, for their sums and the bound on loss."""
+    endpoint = gateway.endpoint
+    view = StatusView(
+        member=config.member.name,
+        version=__version__,
+        uptime_s=gateway.loop.time() - started_at,
+        ike_sas=len(endpoint.sas),
+        half_open=len(endpoint.half_open),
+        child_sas=sum(len(sa.children) for sa in endpoint.sas.values()),
+        counters=_counters(gateway, side),
+    )
+    bound = LossBound()
+    for sa in endpoint.sas.values():
+        for child in sa.children:
+            traffic = gateway.plane.traffic(child.spi_in)
+            if traffic is None:
+                continue
+            view.packets_in += traffic.packets_in
+            view.bytes_in += traffic.bytes_in
+            view.packets_out += traffic.packets_out
+            view.bytes_out += traffic.bytes_out
+            bound.packets = max(bound.packets, traffic.in_gap)
+    if side is not None:
+        assert config.cluster is not None
+        bound.seconds = config.cluster.horizon_s if bound.packets else 0.0
+        view.loss_bound = bound
+        view.cluster = _cluster_view(gateway, side, config)
+    return view
+
+
+def _cluster_view(gateway: Gateway, side: PairSide, config: LoadedConfig) -> ClusterView:
+    member, cluster = side.member, config.cluster
+    assert cluster is not None
+    log = member.log
+    return ClusterView(
+        name=cluster.name,
+        mode=cluster.mode.value,
+        role=member.role.value,
+        epoch=member.epoch,
+        protection=protection(member),
+        partner=member.settings.members[1 - member.settings.index],
+        partner_state=_partner_state(member),
+        last_beat_s=member.listener.missed * member.settings.heartbeat_s if member.partner is not None else None,
+        sync_progress=log.snapshot_sent / max(1, log.snapshot_total) if log.backup is BackupState.JOINING else None,
+        sync_lag=log.outstanding,
+        sync_lag_s=log.oldest_age(gateway.clock.now()) if log.outstanding else 0.0,
+        fencing="pair, no witness",
+        addresses=tuple(f"{one.address}/{one.prefix_length}" for one in cluster.addresses),
+        holds_addresses=side.holds_addresses,
+    )
+
+
+def protection(member: PairMember) -> str:
+    """Whether a failover at this moment would keep the SAs, in a word that scripts may compare."""
+    if member.role is Role.STANDBY:
+        return "protected" if member.in_sync else "joining"
+    if not member.owns:
+        return "none"
+    if member.log.backup is BackupState.IN_SYNC:
+        return "protected"
+    if member.log.backup is BackupState.JOINING:
+        return "joining"
+    return "unprotected (proof)" if member.alone_by_proof else "unprotected (silence)"
+
+
+def _partner_state(member: PairMember) -> str:
+    if member.channel_is_up:
+        return "connected"
+    if member.partner is None:
+        return "unknown"
+    if member.alone_by_proof:
+        return "refused"
+    return "silent" if member.listener.silent else "unreachable"
+
+
+def _counters(gateway: Gateway, side: PairSide | None) -> dict[str, int]:
+    counters = {name: count for name, count in gateway.endpoint.counters.items() if count}
+    plane: dict[str, int] = msgspec.structs.asdict(gateway.plane.counters)
+    counters |= {f"esp-{name.replace('_', '-')}": count for name, count in plane.items() if count}
+    if side is not None:
+        counters |= {f"cluster-{name}": count for name, count in (side.member.counters + side.counters).items()}
+        channel = side.channel
+        counters |= {
+            "channel-frames-out": channel.frames_sent,
+            "channel-bytes-out": channel.bytes_sent,
+            "channel-frames-in": channel.frames_received,
+            "channel-bytes-in": channel.bytes_received,
+        }
+    return counters
+
+
+def sas_view(gateway: Gateway, arguments: dict[str, Any]) -> SasView:
+    """One page of IKE SAs with their children; ``connection``, ``offset`` and ``limit`` narrow it."""
+    wanted = arguments.get("connection")
+    offset, limit = int(arguments.get("offset", 0)), int(arguments.get("limit", PAGE))
+    found = [sa for sa in gateway.endpoint.records() if not wanted or sa.connection == wanted]
+    found.sort(key=lambda sa: sa.local_spi)
+    page = islice(found, max(0, offset), max(0, offset) + max(0, limit))
+    now = gateway.clock.now()
+    return SasView(tuple(_sa_view(gateway, sa, now) for sa in page), len(found))
+
+
+def _sa_view(gateway: Gateway, sa: IkeSa, now: float) -> SaView:
+    nat = bool(sa.flags & IkeFlag.LOCAL_NAT), bool(sa.flags & IkeFlag.REMOTE_NAT)
+    return SaView(
+        connection=sa.connection,
+        state="closing" if sa.flags & IkeFlag.CLOSING else "rekeyed" if sa.flags & IkeFlag.REKEYED else "established",
+        initiator=sa.initiator,
+        spi_i=sa.spi_i.hex(),
+        spi_r=sa.spi_r.hex(),
+        local_id=str(sa.local_id),
+        remote_id=str(sa.remote_id),
+        local=_address(sa.local),
+        remote=_address(sa.remote),
+        nat={(False, False): "", (True, False): "local", (False, True): "remote"}.get(nat, "both"),
+        suite=str(sa.suite),
+        age_s=now - sa.created_at,
+        rekey_in_s=sa.rekey_at - now if sa.rekey_at else None,
+        next_request_id=sa.next_request_id,
+        expected_request_id=sa.expected_request_id,
+        children=tuple(_child_view(gateway, child, now) for child in sa.children),
+    )
+
+
+def _child_view(gateway: Gateway, child: ChildSa, now: float) -> ChildView:
+    view = ChildView(
+        name=child.name,
+        state=ChildState(child.state).name.lower(),
+        spi_in=f"{child.spi_in:08x}",
+        spi_out=f"{child.spi_out:08x}",
+        suite=str(child.suite),
+        local_ts=tuple(map(str, child.local_ts)),
+        remote_ts=tuple(map(str, child.remote_ts)),
+        age_s=now - child.created_at,
+        rekey_in_s=child.rekey_at - now if child.rekey_at else None,
+    )
+    traffic = gateway.plane.traffic(child.spi_in)
+    if traffic is not None:
+        view.packets_in, view.bytes_in = traffic.packets_in, traffic.bytes_in
+        view.packets_out, view.bytes_out = traffic.packets_out, traffic.bytes_out
+        last = max(traffic.last_in, traffic.last_out)
+        view.idle_s = now - last if last else None
+        if gateway.cluster is not None:
+            view.lease = LeaseView(
+                in_next=traffic.in_number + 1,
+                in_ceiling=traffic.in_ceiling,
+                out_next=traffic.out_number + 1,
+                out_ceiling=traffic.out_ceiling,
+                exposure=traffic.in_gap,
+            )
+    return view
+
+
+def _address(address: Address) -> str:
+    host = f"[{address[0]}]" if ":" in address[0] else address[0]
+    return f"{host}:{address[1]}"
