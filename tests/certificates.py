@@ -131,7 +131,6 @@ class Authority:
         usage: x509.KeyUsage | None = key_usage(digital_signature=True),  # noqa: B008
         extensions: Sequence[tuple[x509.ExtensionType, bool]] = (),
         subject: x509.Name | None = None,
-        digest: hashes.HashAlgorithm | None = None,
     ) -> Holder:
         """A certificate for an end entity.
 
@@ -144,8 +143,8 @@ class Authority:
             added.append((x509.SubjectAlternativeName(alternatives), False))
         if usage is not None:
             added.append((usage, True))
-        name = subject or distinguished_name(common_name)
-        certificate = _certify(name, key, self.name, self.key, valid, added, digest)
+        name = distinguished_name(common_name) if subject is None else subject
+        certificate = _certify(name, key, self.name, self.key, valid, added)
         pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
         return Holder(certificate, pem, self.chain)
 
@@ -175,7 +174,6 @@ def _certify(
     issuer_key: PrivateKey,
     valid: tuple[datetime.datetime, datetime.datetime],
     extensions: Sequence[tuple[x509.ExtensionType, bool]],
-    digest: hashes.HashAlgorithm | None = None,
 ) -> bytes:
     builder = (
         x509.CertificateBuilder()
@@ -190,4 +188,4 @@ def _certify(
         builder = builder.add_extension(value, critical)
     if isinstance(issuer_key, Ed25519PrivateKey):
         return builder.sign(issuer_key, None).public_bytes(Encoding.DER)
-    return builder.sign(issuer_key, digest or hashes.SHA256()).public_bytes(Encoding.DER)
+    return builder.sign(issuer_key, hashes.SHA256()).public_bytes(Encoding.DER)
