@@ -75,6 +75,7 @@ class Sad:
         self._unshared: set[int] = set()  # ceilings raised without a backup
         self._unacknowledged: set[int] = set()  # of those, what the present backup has not yet acknowledged
         self._exact: dict[int, tuple[int, int, int, int]] = {}
+        self._own: set[int] = set()  # installed by this owner itself and not used yet: no number is spent
 
     def __len__(self) -> int:
         return len(self._installed)
@@ -88,6 +89,8 @@ class Sad:
         if before is not None and before[1] is not child:
             child.in_ceiling = max(child.in_ceiling, before[1].in_ceiling)
             child.out_ceiling = max(child.out_ceiling, before[1].out_ceiling)
+        if before is None and self.active:
+            self._own.add(child.spi_in)
         self._installed[child.spi_in] = (sa, child)
         bundle = self.spd.put(sa.connection, child)
         live = self.lives.get(child.spi_in)
@@ -101,6 +104,7 @@ class Sad:
         self.spd.drop(spi_in)
         for kept in (self._wanting, self._exact):
             kept.pop(spi_in, None)
+        self._own.discard(spi_in)
         self._unshared.discard(spi_in)
         self._unacknowledged.discard(spi_in)
         live = self.lives.pop(spi_in, None)
@@ -121,6 +125,7 @@ class Sad:
     def activate(self, incarnation: int, above_lane: bool) -> None:
         """Become the owner.  What the previous ownership left is dropped; each SA is adopted by its first packet."""
         self._drop_lives()
+        self._own.clear()
         self._incarnation = incarnation
         self._above_lane = above_lane
         self.active = True
@@ -171,16 +176,18 @@ class Sad:
         return live
 
     def _start_of(self, child: ChildSa) -> tuple[int, int]:
-        """Highest numbers inbound and outbound that the owners before may have used."""
+        """Highest numbers inbound and outbound that the owners before may have used; none where there were none."""
+        if child.spi_in in self._own:
+            self._own.discard(child.spi_in)
+            return 0, 0
         lane = lane_width(child.suite.esn) if self._above_lane else 0
         exact = self._exact.pop(child.spi_in, None)
         if exact is not None and not lane and exact[2:] == (child.in_ceiling, child.out_ceiling):
             return exact[0], exact[1]
-        fresh = child.in_ceiling, child.out_ceiling
         if lane:
             self._unshared.add(child.spi_in)
             child.out_ceiling += lane
-        return fresh[0], child.out_ceiling
+        return child.in_ceiling, child.out_ceiling
 
     def sender(self, bundle: Bundle) -> LiveSa | None:
         """The SA in use that sends for a bundle."""
