@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 from ipsecha.ike import children, window
-from ipsecha.ike.flags import CLOSING, LEAVING, LOCAL_NAT, REKEYED
+from ipsecha.ike.flags import CLOSED, CLOSING, LEAVING, LOCAL_NAT, REKEYED
 from ipsecha.model.effects import Keepalive
 from ipsecha.model.policy import Connection
 from ipsecha.model.records import ChildSa, ChildState, ExchangeKind, IkeSa, Task
@@ -31,7 +31,7 @@ def next_deadline(endpoint: IkeEndpoint, sa: IkeSa) -> float:
         when = min(when, window.retransmit_at(endpoint, sa, sa.exchange))
     else:
         connection = endpoint.connection_of(sa)
-        if connection is not None and connection.dpd_s:
+        if connection is not None and connection.dpd_s and not sa.flags & CLOSED:
             when = min(when, sa.last_inbound_at + connection.dpd_s)
         if sa.queue:
             when = min(when, min(task.not_before for task in sa.queue))
@@ -55,16 +55,23 @@ def fire(endpoint: IkeEndpoint, sa: IkeSa, now: float) -> None:
         if window.retransmit_at(endpoint, sa, exchange) <= now:
             window.retransmit(endpoint, sa, exchange, now)
     else:
-        if connection is not None and connection.dpd_s and sa.last_inbound_at + connection.dpd_s <= now:
+        if _silent(sa, connection, now):
             window.enqueue(endpoint, sa, Task(ExchangeKind.LIVENESS), now)
         window.run_queue(endpoint, sa, now)
     if sa.local_spi in endpoint.sas:
         endpoint.rearm(sa)
 
 
+def _silent(sa: IkeSa, connection: Connection | None, now: float) -> bool:
+    """Whether the peer has to show that it lives (section 2.4)."""
+    if connection is None or not connection.dpd_s or sa.flags & CLOSED:
+        return False
+    return sa.last_inbound_at + connection.dpd_s <= now
+
+
 def _expire(endpoint: IkeEndpoint, sa: IkeSa, now: float) -> None:
     """The hard lifetime: DELETE, and if that is not answered in time, gone all the same."""
-    if sa.flags & CLOSING:
+    if sa.flags & (CLOSING | CLOSED):
         endpoint.remove_sa(sa)
         return
     sa.expires_at = now + DELETE_GRACE_S
@@ -78,6 +85,10 @@ def _fire_child(endpoint: IkeEndpoint, sa: IkeSa, child: ChildSa, now: float) ->
         if child.state == ChildState.DELETING:
             children.remove(endpoint, sa, child)
             return
+        if child.state == ChildState.ESTABLISHED and child.rekey_at:
+            # Its rekey has come to nothing until the end: the IKE SA must go (RFC 7296 section 2.8).
+            endpoint.report("child-expired", f"child {child.name!r} could not be rekeyed", sa.connection, level=30)
+            window.enqueue(endpoint, sa, Task(ExchangeKind.DELETE_IKE), now)
         child.expires_at = now + DELETE_GRACE_S
         window.enqueue(endpoint, sa, Task(ExchangeKind.DELETE_CHILD, child.spi_in, child.name), now)
     elif child.rekey_at and child.rekey_at <= now and child.state == ChildState.ESTABLISHED:

@@ -13,7 +13,20 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 
 from ipsecha.crypto.credentials import Credentials
-from ipsecha.ike import auth, connections, deadlines, exchanges, init, operations, standby, window
+from ipsecha.ike import (
+    attempts,
+    auth,
+    bring_up,
+    connections,
+    deadlines,
+    exchanges,
+    init,
+    operations,
+    standby,
+    unprotected,
+    window,
+)
+from ipsecha.ike.candidates import Candidates
 from ipsecha.ike.cookies import Cookies
 from ipsecha.ike.flags import LOCAL_NAT
 from ipsecha.ike.half_open import HalfOpenTable, Initiation
@@ -25,7 +38,7 @@ from ipsecha.ike.tables import Tables
 from ipsecha.ike.timers import Timers
 from ipsecha.model.effects import Effect, RemoveChild, Replicate, Report, Transmit, Withdraw
 from ipsecha.model.errors import WireError
-from ipsecha.model.numbers import ExchangeType, Notify
+from ipsecha.model.numbers import PORT_IKE, PORT_NAT_T, ExchangeType, Notify
 from ipsecha.model.policy import Connection, Policy
 from ipsecha.model.records import Address, ExchangeKind, IkeSa
 from ipsecha.model.spi import Entropy, new_ike_spi, slot_of_ike_spi
@@ -49,8 +62,10 @@ class IkeEndpoint(Tables):
         *,
         wall_clock: Callable[[], float],
         slots: Sequence[int] = (0,),
+        ports: tuple[int, int] = (PORT_IKE, PORT_NAT_T),
     ) -> None:
         super().__init__(entropy)
+        self.ports = ports  # of IKE and of NAT traversal, ours and the peers'
         self.wall_clock = wall_clock
         self.slots = tuple(slots)
         self.active = False
@@ -68,7 +83,7 @@ class IkeEndpoint(Tables):
         self.request_handlers = exchanges.REQUEST_HANDLERS
         self.response_handlers = exchanges.RESPONSE_HANDLERS
         self.starters = exchanges.STARTERS
-        self.unprotected = TokenBucket(UNPROTECTED_RATE, UNPROTECTED_BURST)
+        self.unprotected_answers = TokenBucket(UNPROTECTED_RATE, UNPROTECTED_BURST)
         self.reports = TokenBucket(REPORT_RATE, REPORT_BURST)
         self._background: standby.BackgroundPass | None = None
         self._last_responses: dict[bytes, tuple[bytes, ...]] = {}
@@ -82,7 +97,7 @@ class IkeEndpoint(Tables):
         self.policy = policy
         self.credentials = credentials
         self.suites = SuiteMemo()
-        self.candidates = init.Candidates(policy)
+        self.candidates = Candidates(policy)
         self._connections = {connection.name: connection for connection in policy.connections}
         self._backoff: dict[tuple[str, int], float] = {}
 
@@ -93,7 +108,9 @@ class IkeEndpoint(Tables):
         self._emitted.append(effect)
 
     def touch(self, sa: IkeSa) -> None:
-        """The record of ``sa`` has changed: one Replicate at the end of this step, however often it is touched."""
+        """The record of ``sa`` has changed: one Replicate at the end of this step, however often it is touched; in the
+        order of the last touches, so that child SAs which change hands never seem to be gone."""
+        self._touched.pop(sa.local_spi, None)
         self._touched[sa.local_spi] = sa
 
     def transmit(
@@ -169,6 +186,10 @@ class IkeEndpoint(Tables):
             pause = self._backoff[key] = sum(first * factor**number for number in range(tries))
         return pause
 
+    def pick_slot(self, number: int) -> int:
+        """One of our slots, for a new IKE SA; ``number`` is anything that spreads evenly."""
+        return self.slots[number % len(self.slots)]
+
     def first_iv(self, counter: int) -> int:
         """The IV for an IKE SA's IV counter: what another owner uses differs in its top bits (invariant I1)."""
         return self.incarnation << IV_COUNTER_BITS | counter
@@ -216,7 +237,7 @@ class IkeEndpoint(Tables):
 
     def _dispatch(self, header: Header, data: bytes, local: Address, remote: Address, now: float) -> None:
         if header.version != 2:
-            init.refuse_version(self, header, local, remote, now)
+            unprotected.refuse_version(self, header, local, remote, now)
             return
         if header.exchange == ExchangeType.IKE_SA_INIT:
             init.receive(self, header, data, local, remote, now)
@@ -234,7 +255,7 @@ class IkeEndpoint(Tables):
         elif header.flags & FLAG_RESPONSE:
             self.counters["unknown-spi"] += 1
         else:
-            init.refuse_unprotected(self, header, Notify.INVALID_IKE_SPI, b"", local, remote, now)
+            unprotected.refuse(self, header, Notify.INVALID_IKE_SPI, b"", local, remote, now)
 
     def next_timer(self) -> float | None:
         """When ``handle_timer`` is to be called next, or None."""
@@ -255,11 +276,11 @@ class IkeEndpoint(Tables):
         self.half_open.expire(self, now)
         for key in self.timers.due(now, TIMERS_PER_CALL):
             if isinstance(key, str):
-                connections.fire(self, key, now)
+                bring_up.fire(self, key, now)
             elif key in self.sas:
                 deadlines.fire(self, self.sas[key], now)
             elif key in self.initiations:
-                init.fire(self, self.initiations[key], now)
+                attempts.fire(self, self.initiations[key], now)
         self.end_step()
 
     def take_effects(self) -> list[Effect]:
@@ -354,7 +375,6 @@ class IkeEndpoint(Tables):
         if sa is not None and self.active:
             self.now = now
             sa.last_inbound_at = now
-            operations.traffic_seen(self, sa, spi_in)
             self.end_step()
 
     # The cluster
@@ -383,5 +403,6 @@ class IkeEndpoint(Tables):
         self.timers.clear()
         self.keepalives.clear()
         self.half_open.clear()
-        self.initiations.clear()
+        for initiation in list(self.initiations.values()):
+            attempts.abandon(self, initiation)
         self.reassembly.clear()

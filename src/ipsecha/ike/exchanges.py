@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 
 def _create_child_sa(endpoint: IkeEndpoint, sa: IkeSa, payloads: list[RawPayload], now: float) -> Payloads:
     """A CREATE_CHILD_SA request without traffic selectors rekeys the IKE SA (RFC 7296 section 1.3.2)."""
-    handler = create_child if any(payload.type == Payload.TSI for payload in payloads) else rekey_ike
-    return handler.handle_request(endpoint, sa, payloads, now)
+    if any(payload.type == Payload.TSI for payload in payloads):
+        return create_child.handle_request(endpoint, sa, payloads, now)
+    return rekey_ike.handle_request(endpoint, sa, payloads, now)
 
 
 REQUEST_HANDLERS: dict[int, RequestHandler] = {

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from ipsecha.crypto.key_derivation import unpack_record_keys
 from ipsecha.crypto.protection import Protection, ike_protection
-from ipsecha.ike.flags import FRAGMENTATION, LOCAL_NAT, REMOTE_NAT
+from ipsecha.ike.flags import CLOSED, FRAGMENTATION, LOCAL_NAT, REKEYED, REMOTE_NAT
 from ipsecha.ike.message import Envelope, message_limit, open_message, seal_message
 from ipsecha.ike.reassembly import Whole
 from ipsecha.model.effects import UpdateChild
@@ -43,6 +43,8 @@ Starter = Callable[["IkeEndpoint", IkeSa, Task, float], None]
 
 DIGEST_LENGTH = 16
 LAST_MESSAGE_ID = 0xFFFFFFFF
+FIRST_AFTER_AUTH = 2
+FATAL_AFTER_AUTH = {Notify.AUTHENTICATION_FAILED, Notify.INVALID_SYNTAX, Notify.UNSUPPORTED_CRITICAL_PAYLOAD}
 KNOWN_PAYLOADS = frozenset(int(payload) for payload in Payload)
 
 
@@ -123,9 +125,10 @@ def retransmit(endpoint: IkeEndpoint, sa: IkeSa, exchange: Exchange, now: float)
     connection = endpoint.connection_of(sa)
     tries = connection.retransmit_tries if connection is not None else 1
     if exchange.tries >= tries:
-        endpoint.report(
-            "peer-dead", f"no answer from {sa.remote[0]} after {exchange.tries} tries", sa.connection, level=30
-        )
+        if not sa.flags & REKEYED:  # one that is replaced proves nothing: the peer may have done with it
+            endpoint.report(
+                "peer-dead", f"no answer from {sa.remote[0]} after {exchange.tries} tries", sa.connection, level=30
+            )
         endpoint.remove_sa(sa)
         return
     exchange.tries += 1
@@ -145,6 +148,9 @@ def receive(
     elif header.flags & FLAG_RESPONSE:
         _receive_response(endpoint, sa, header, data, local, remote, now)
     elif header.message_id == sa.expected_request_id:
+        if sa.flags & CLOSED:
+            endpoint.count("request-after-delete")
+            return
         _receive_request(endpoint, sa, header, data, local, remote, now)
     elif header.message_id + 1 == sa.expected_request_id and sa.responses:
         _repeat_response(endpoint, sa, header, data, local, remote)
@@ -178,6 +184,11 @@ def _answer(endpoint: IkeEndpoint, sa: IkeSa, header: Header, whole: Whole, now:
     try:
         payloads = split_payloads(whole.first_payload, whole.octets)
         check_critical(payloads)
+        if header.message_id == FIRST_AFTER_AUTH and not sa.initiator and _refused(payloads):
+            endpoint.report(
+                "authentication-failed", f"{sa.remote[0]} refuses to believe who we are", sa.connection, level=30
+            )
+            return [], True
         handler = endpoint.request_handlers.get(header.exchange)
         if handler is None:
             raise PeerError(Notify.INVALID_SYNTAX, f"exchange type {header.exchange}")
@@ -224,7 +235,7 @@ def _receive_response(
     endpoint.in_flight.pop(sa.local_spi, None)
     try:
         payloads = split_payloads(whole.first_payload, whole.octets)
-        if _says_invalid_syntax(payloads):
+        if Notify.INVALID_SYNTAX in _notifications(payloads):
             raise WireError("it calls our request malformed")
         endpoint.response_handlers[exchange.kind](endpoint, sa, exchange, payloads, now)
     except (WireError, CryptoError, PeerError) as error:
@@ -236,11 +247,13 @@ def _receive_response(
         run_queue(endpoint, sa, now)
 
 
-def _says_invalid_syntax(payloads: list[RawPayload]) -> bool:
-    return any(
-        payload.type == Payload.NOTIFY and parse_notify(payload.body).type == Notify.INVALID_SYNTAX
-        for payload in payloads
-    )
+def _refused(payloads: list[RawPayload]) -> bool:
+    """Whether the request that follows IKE_AUTH says that our answer was not accepted (section 2.21.2)."""
+    return bool(FATAL_AFTER_AUTH & _notifications(payloads))
+
+
+def _notifications(payloads: list[RawPayload]) -> set[int]:
+    return {parse_notify(payload.body).type for payload in payloads if payload.type == Payload.NOTIFY}
 
 
 def _open_whole(endpoint: IkeEndpoint, sa: IkeSa, header: Header, data: bytes) -> Whole | None:

@@ -1,0 +1,69 @@
+"""The requests of an initiation: sent, repeated bitwise with a growing pause, and given up (RFC 7296 section 2.1).
+
+None of it is replicated: a new owner begins afresh what is to be up.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ipsecha.ike import connections
+from ipsecha.ike.half_open import Initiation, Stage
+
+if TYPE_CHECKING:
+    from ipsecha.ike.endpoint import IkeEndpoint
+
+
+def send(endpoint: IkeEndpoint, initiation: Initiation, request: tuple[bytes, ...], now: float) -> None:
+    """Send a request of an initiation; it is repeated by ``fire``.  Nothing of it is replicated: stateless."""
+    initiation.request = request
+    initiation.tries = 1
+    initiation.started_at = now
+    initiation.failure = ""
+    endpoint.transmit(request, initiation.local, initiation.remote, stateless=True)
+    endpoint.timers.cancel(initiation.spi_i)
+    arm(endpoint, initiation)
+
+
+def arm(endpoint: IkeEndpoint, initiation: Initiation) -> None:
+    """Arm the timer for the next repetition, or for giving up."""
+    when = initiation.started_at + endpoint.backoff(initiation.connection, initiation.tries)
+    endpoint.timers.arm(initiation.spi_i, min(when, initiation.fails_at) if initiation.failure else when)
+
+
+def fire(endpoint: IkeEndpoint, initiation: Initiation, now: float) -> None:
+    """The timer of an initiation: repeat the request bitwise, or give up."""
+    connection = endpoint.connection_named(initiation.connection)
+    if connection is None:
+        abandon(endpoint, initiation)
+    elif initiation.failure and initiation.fails_at <= now:
+        fail(endpoint, initiation, initiation.failure, now)
+    elif initiation.started_at + endpoint.backoff(initiation.connection, initiation.tries) > now:
+        arm(endpoint, initiation)
+    elif initiation.tries >= connection.retransmit_tries:
+        text = f"no answer from {initiation.remote[0]} to {initiation.stage.value} after {initiation.tries} tries"
+        fail(endpoint, initiation, text, now)
+    else:
+        initiation.tries += 1
+        endpoint.transmit(initiation.request, initiation.local, initiation.remote, stateless=True)
+        arm(endpoint, initiation)
+
+
+def abandon(endpoint: IkeEndpoint, initiation: Initiation) -> None:
+    """Forget an initiation and what it has reserved."""
+    endpoint.initiations.pop(initiation.spi_i, None)
+    endpoint.timers.cancel(initiation.spi_i)
+    endpoint.reassembly.forget(initiation.spi_i + b"r")
+    if initiation.child_spi:
+        endpoint.release_child_spi(initiation.child_spi)
+
+
+def fail(endpoint: IkeEndpoint, initiation: Initiation, reason: str, now: float) -> None:
+    """Give up, say why, and plan the next attempt where the connection is to be up."""
+    abandon(endpoint, initiation)
+    if initiation.stage is Stage.REFUSED:
+        return
+    endpoint.report("initiation-failed", reason, initiation.connection, level=40)
+    connection = endpoint.connection_named(initiation.connection)
+    if connection is not None:
+        connections.failed(endpoint, connection, now)

@@ -1,0 +1,94 @@
+"""What the operator and the data plane ask of an endpoint."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ipsecha.ike import attempts, bring_up, connections, window
+from ipsecha.ike.flags import LEAVING
+from ipsecha.model.errors import PolicyError
+from ipsecha.model.records import ExchangeKind, IkeSa, Task
+
+if TYPE_CHECKING:
+    from ipsecha.ike.endpoint import IkeEndpoint
+
+
+def initiate(endpoint: IkeEndpoint, name: str, child: str | None, now: float) -> None:
+    """Bring up one child SA of a connection, or with None all of them that are not up.
+
+    Raises PolicyError for a connection or child that is not configured.
+    """
+    connection = endpoint.connection_named(name)
+    if connection is None:
+        raise PolicyError(f"there is no connection {name!r}")
+    if child is not None and connection.child(child) is None:
+        names = ", ".join(policy.name for policy in connection.children)
+        raise PolicyError(f"connection {name!r} has no child {child!r}; it has {names}")
+    endpoint.held.discard(name)
+    endpoint.failures.pop(name, None)
+    for policy in connection.children:
+        if child is None and not bring_up.is_up(endpoint, connection, policy.name):
+            bring_up.bring_up(endpoint, connection, policy.name, now)
+    if child is not None:
+        bring_up.bring_up(endpoint, connection, child, now)
+
+
+def acquire(endpoint: IkeEndpoint, name: str, child: str, now: float) -> None:
+    """Bring up a child SA for a packet that waits, unless it is there or on its way."""
+    connection = endpoint.connection_named(name)
+    if connection is None or not endpoint.active or bring_up.is_up(endpoint, connection, child):
+        return
+    if connection.child(child) is not None:
+        bring_up.bring_up(endpoint, connection, child, now)
+
+
+def terminate(endpoint: IkeEndpoint, now: float, name: str, local_spi: bytes, spi_in: int, child: str) -> int:
+    """Delete what is named; the number of SAs concerned."""
+    if spi_in or child:
+        return _terminate_children(endpoint, now, name, spi_in, child)
+    if local_spi:
+        sa = endpoint.sas.get(local_spi)
+        chosen = [sa] if sa is not None else []
+    else:
+        endpoint.held.add(name)
+        chosen = list(endpoint.sas_of(name))
+        for under_way in [one for one in endpoint.initiations.values() if one.connection == name]:
+            attempts.abandon(endpoint, under_way)
+    for sa in chosen:
+        enqueue(endpoint, sa, ExchangeKind.DELETE_IKE, 0, now)
+    return len(chosen)
+
+
+def _terminate_children(endpoint: IkeEndpoint, now: float, name: str, spi_in: int, child: str) -> int:
+    if spi_in:
+        sa = endpoint.sa_of_child(spi_in)
+        sas = [sa] if sa is not None else []
+    else:
+        sas = list(endpoint.sas_of(name))
+    count = 0
+    for sa in sas:
+        for installed in sa.children:
+            if installed.spi_in == spi_in or (not spi_in and installed.name == child):
+                count += 1
+                enqueue(endpoint, sa, ExchangeKind.DELETE_CHILD, installed.spi_in, now)
+    return count
+
+
+def enqueue(endpoint: IkeEndpoint, sa: IkeSa, kind: ExchangeKind, spi_in: int, now: float) -> None:
+    """Queue a task for an IKE SA or, with ``spi_in``, for one of its child SAs."""
+    child = sa.child_by_inbound_spi(spi_in) if spi_in else None
+    if spi_in and child is None:
+        return
+    window.enqueue(endpoint, sa, Task(kind, spi_in, child.name if child is not None else ""), now)
+
+
+def after_reload(endpoint: IkeEndpoint, now: float) -> None:
+    """Delete the IKE SAs of connections that are gone, bring up what is new."""
+    for sa in list(endpoint.sas.values()):
+        if endpoint.connection_of(sa) is None and not sa.flags & LEAVING:
+            enqueue(endpoint, sa, ExchangeKind.DELETE_IKE, 0, now)
+    for under_way in list(endpoint.initiations.values()):
+        if endpoint.connection_named(under_way.connection) is None:
+            attempts.abandon(endpoint, under_way)
+    for connection in endpoint.policy.connections:
+        connections.plan(endpoint, connection, now, at_once=True)
