@@ -48,6 +48,14 @@ def is_bound(certificate: Certificate, identity: Identity) -> bool:
     return any(same_identity(identity, named) for named in _alternative_identities(certificate))
 
 
+def certified_form(certificate: Certificate, identity: Identity) -> Identity:
+    """``identity`` as the certificate spells it: a distinguished name has many encodings (string types), and some
+    peers compare an ID payload with the subject octet by octet."""
+    if identity.kind == IdType.DER_ASN1_DN and is_bound(certificate, identity):
+        return Identity(IdType.DER_ASN1_DN, certificate.subject)
+    return identity
+
+
 def check_bound(certificate: Certificate, identity: Identity) -> None:
     """Raises CryptoError where the certificate is not for ``identity``."""
     if not is_bound(certificate, identity):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from ipsecha.crypto.credentials import ConnectionSecrets
-from ipsecha.crypto.identity_binding import is_bound
+from ipsecha.crypto.identity_binding import certified_form, is_bound
 from ipsecha.gateway import config_values as values
 from ipsecha.gateway.config_children import check_duplicates, read_child, read_lifetimes
 from ipsecha.gateway.config_identities import default_identity, identity
@@ -196,9 +196,11 @@ def _local_identity(table: Table, peers: _Peers, auth: _Auth) -> Identity | None
             return default_identity(certificate)
         return parse_identity(peers.local[0]) if peers.local else None
     local_id = table.get("local_id", identity, None)
-    if certificate is not None and local_id is not None and not is_bound(certificate, local_id):
+    if certificate is None or local_id is None:
+        return local_id
+    if not is_bound(certificate, local_id):
         table.warn("local_id", f'is not in the certificate of "{certificate.name}": peers will refuse it')
-    return local_id
+    return certified_form(certificate, local_id)
 
 
 def _remote_identity(table: Table, auth: _Auth) -> Identity | None:

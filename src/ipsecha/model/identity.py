@@ -30,7 +30,7 @@ class Identity(msgspec.Struct, frozen=True, array_like=True, gc=False):
 def parse_identity(text: str) -> Identity:
     """An identity from its text: an IP address, ``user@host``, ``keyid:TEXT`` or a domain name.
 
-    Distinguished names need an X.501 encoder and are parsed by ``ipsecha.crypto.certificates``.
+    Distinguished names need an X.501 encoder and are parsed by ``ipsecha.crypto.distinguished_names``.
     Raises PolicyError for an empty text or a name that is not ASCII.
     """
     text = text.strip()

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import padding, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, NoEncryption, PrivateFormat
 
@@ -259,3 +260,15 @@ def test_private_keys_are_read_or_refused_with_a_reason() -> None:
         load_private_key(X25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, clear))
     with pytest.raises(CryptoError, match="1024 bits"):
         load_private_key(private_key("rsa1024", "weak").private_bytes(Encoding.PEM, PrivateFormat.PKCS8, clear))
+
+
+def test_ecdsa_falls_back_where_the_library_is_not_deterministic(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Older(ec.ECDSA):
+        def __init__(self, algorithm: hashes.HashAlgorithm, deterministic_signing: bool = False) -> None:
+            if deterministic_signing:
+                raise UnsupportedAlgorithm("ECDSA with deterministic signature (RFC 6979) is not supported")
+            super().__init__(algorithm)
+
+    monkeypatch.setattr(ec, "ECDSA", Older)
+    method, data = sign(key_of("p256"), OCTETS, ALL)
+    verify(key_of("p256").public_key(), method, data, OCTETS)

@@ -10,7 +10,7 @@ from cryptography.x509.oid import NameOID
 from certificates import Authority
 from ipsecha.crypto.certificates import Certificate, subject_identity
 from ipsecha.crypto.distinguished_names import normal_name, parse_distinguished_name
-from ipsecha.crypto.identity_binding import check_bound, is_bound, same_identity
+from ipsecha.crypto.identity_binding import certified_form, check_bound, is_bound, same_identity
 from ipsecha.model.errors import CryptoError, PolicyError
 from ipsecha.model.identity import Identity, parse_identity
 from ipsecha.model.numbers import IdType
@@ -94,6 +94,14 @@ def test_the_subject_as_identity(certificate: Certificate) -> None:
     assert identity.kind == IdType.DER_ASN1_DN
     assert is_bound(certificate, identity)
     assert same_identity(identity, parse_distinguished_name("C=CH, O=ipsecha, CN=Gateway One"))
+
+
+def test_the_certified_form_is_the_subject_octet_by_octet(certificate: Certificate) -> None:
+    ours = parse_distinguished_name("C=CH, O=IPSECHA, CN=gateway one")
+    assert ours.data != certificate.subject
+    assert certified_form(certificate, ours).data == certificate.subject
+    for other in (parse_identity("gw.example.org"), parse_distinguished_name("CN=Other")):
+        assert certified_form(certificate, other) is other
 
 
 def test_an_empty_name_is_nobody() -> None:
