@@ -11,10 +11,9 @@ import sys
 import time
 from pathlib import Path
 
-from pyroute2 import IPRoute
-
 from ipsecha.cluster.pair import PairMember, PairSettings
 from ipsecha.dataplane.userspace.loopback import LoopbackDevice
+from ipsecha.dataplane.userspace.netlink import NetlinkThread
 from ipsecha.dataplane.userspace.plane import PlaneConfig, UserspacePlane
 from ipsecha.gateway.beats import BeatPath, Beats
 from ipsecha.gateway.channel import ChannelConfig, ChannelEvents, SynchChannel
@@ -200,9 +199,14 @@ def _addresses(cluster: ClusterConfig, member: MemberConfig) -> AddressKeeper:
 
 def _interfaces_of(address: str) -> set[str]:
     """The interface that bears a local address: the cluster link's carrier counts as well."""
-    with IPRoute() as netlink:
-        return {
-            netlink.get_links(found["index"])[0].get_attr("IFLA_IFNAME")
-            for found in netlink.get_addr()
-            if address in (found.get_attr("IFA_LOCAL"), found.get_attr("IFA_ADDRESS"))
-        }
+    thread = NetlinkThread()
+    try:
+        return thread.run(
+            lambda netlink: {
+                netlink.get_links(found["index"])[0].get_attr("IFLA_IFNAME")
+                for found in netlink.get_addr()
+                if address in (found.get_attr("IFA_LOCAL"), found.get_attr("IFA_ADDRESS"))
+            }
+        )
+    finally:
+        thread.close()

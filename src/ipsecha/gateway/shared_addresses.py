@@ -6,15 +6,18 @@ killed or hangs, the kernel itself takes the address away, so that a dead member
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import ipaddress
 import socket
 import struct
-from typing import Protocol
+from functools import partial
+from typing import Any, Protocol
 
 import msgspec
-from pyroute2 import IPRoute
+from pyroute2.netlink.exceptions import NetlinkError
 
+from ipsecha.dataplane.userspace.netlink import NetlinkThread
 from ipsecha.model.errors import DataPlaneError
 
 LIFETIME_S = 3
@@ -74,12 +77,12 @@ class KernelAddresses:
 
         Raises DataPlaneError naming an interface that does not exist.
         """
-        self._netlink = IPRoute()
+        self._netlink = NetlinkThread()
         self._addresses = addresses
         self._watched = watched
         self._indexes: dict[str, int] = {}
         for interface in {address.interface for address in addresses} | set(watched):
-            found = self._netlink.link_lookup(ifname=interface)
+            found = self._netlink.run(partial(_index_of, interface))
             if not found:
                 raise DataPlaneError(f"interface {interface!r} does not exist")
             self._indexes[interface] = found[0]
@@ -88,44 +91,55 @@ class KernelAddresses:
         self._claimed = False
 
     def claim(self) -> None:
-        """Put the addresses on; those that are there already are renewed."""
-        for address in self._addresses:
-            self._put(address)
+        """Put the addresses on; those that are there already are renewed.  Raises DataPlaneError."""
         self._claimed = True
+        try:
+            self._netlink.run(self._put_all)
+        except (OSError, NetlinkError) as error:
+            raise DataPlaneError(f"shared addresses: {error}") from error
 
     def renew(self) -> None:
-        """Keep the kernel from taking the addresses away; does nothing for a member that has none."""
+        """Keep the kernel from taking the addresses away, without waiting; nothing for a member that has none."""
         if self._claimed:
-            self.claim()
+            self._netlink.start(self._put_all)
 
-    def _put(self, address: SharedAddress) -> None:
-        flags = _IFA_F_NOPREFIXROUTE if address.prefix_length in (32, 128) else 0
-        if ":" in address.address:
-            flags |= _IFA_F_NODAD
-        self._netlink.addr(
-            "replace",
-            index=self._indexes[address.interface],
-            address=address.address,
-            prefixlen=address.prefix_length,
-            flags=flags,
-            preferred=LIFETIME_S,
-            valid=LIFETIME_S,
-        )
+    def _put_all(self, netlink: Any) -> None:
+        for address in self._addresses:
+            if not self._claimed:
+                return
+            flags = _IFA_F_NOPREFIXROUTE if address.prefix_length in (32, 128) else 0
+            if ":" in address.address:
+                flags |= _IFA_F_NODAD
+            netlink.addr(
+                "replace",
+                index=self._indexes[address.interface],
+                address=address.address,
+                prefixlen=address.prefix_length,
+                flags=flags,
+                preferred=LIFETIME_S,
+                valid=LIFETIME_S,
+            )
 
     def release(self) -> None:
-        """Take the addresses off; those that are gone already do not matter."""
+        """Take the addresses off; those that are gone already do not matter.  Raises DataPlaneError."""
         self._claimed = False
+        try:
+            self._netlink.run(self._take_all)
+        except (OSError, NetlinkError) as error:
+            raise DataPlaneError(f"shared addresses: {error}") from error
+
+    def _take_all(self, netlink: Any) -> None:
         for address in self._addresses:
             try:
-                self._netlink.addr(
+                netlink.addr(
                     "del",
                     index=self._indexes[address.interface],
                     address=address.address,
                     prefixlen=address.prefix_length,
                 )
-            except Exception as error:  # pyroute2 raises its own NetlinkError
-                if getattr(error, "code", None) not in (19, 99):  # ENODEV, EADDRNOTAVAIL
-                    raise DataPlaneError(f"cannot remove {address.address}: {error}") from error
+            except NetlinkError as error:
+                if error.code not in (errno.ENODEV, errno.EADDRNOTAVAIL):
+                    raise
 
     def announce(self) -> None:
         """Gratuitous ARP (request and reply form) and unsolicited neighbour advertisement for every address."""
@@ -170,6 +184,11 @@ class KernelAddresses:
         self._netlink.close()
         self._packets.close()
         self._probe.close()
+
+
+def _index_of(interface: str, netlink: Any) -> list[int]:
+    found: list[int] = netlink.link_lookup(ifname=interface)
+    return found
 
 
 def _gratuitous_arp(mac: bytes, address: str) -> tuple[bytes, bytes]:

@@ -27,6 +27,10 @@ class NetlinkThread:
         """``work(netlink)`` to its end; raises what it raises (OSError, NetlinkError)."""
         return self._executor.submit(work, self._netlink).result()
 
+    def start(self, work: Callable[[Any], object]) -> None:
+        """``work(netlink)`` some time soon; what it raises is lost."""
+        self._executor.submit(work, self._netlink)
+
     def close(self) -> None:
         self._executor.submit(self._netlink.close).result()
         self._executor.shutdown()
