@@ -281,7 +281,8 @@ class PairMember:
 
     def _prefer_healthier(self, now: float) -> None:
         """Hand over when the partner has more of the shared links than we have, for more than a moment."""
-        weaker = self.partner_health > self.health and self.log.backup is BackupState.IN_SYNC and self.channel_is_up
+        reachable = self.channel_is_up and self.links_are_up and self.listener.missed == 0
+        weaker = reachable and self.partner_health > self.health and self.log.backup is BackupState.IN_SYNC
         self._weaker_ticks = self._weaker_ticks + 1 if weaker else 0
         if self._weaker_ticks >= 2:
             self._weaker_ticks = 0

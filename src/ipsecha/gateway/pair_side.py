@@ -33,6 +33,9 @@ log = logging.getLogger("ipsecha")
 GRACE_S = 2.0
 """For so long a former owner forwards what still arrives; longer than a neighbour takes to heed an announcement."""
 
+ADDRESS_GRACE_S = 0.05
+"""A former owner keeps the addresses for so long, so that its kernel still takes in what was under way to it."""
+
 KEPT_LIMIT = 8192
 
 Packet = tuple[str, bytes, Address, Address]
@@ -170,13 +173,18 @@ class PairSide:
             kept, self._kept = self._kept, deque(maxlen=KEPT_LIMIT)
             for packet in kept:
                 self._forward(*packet)
+            gateway.loop.call_later(ADDRESS_GRACE_S, self._release_after_handover, self.member.epoch)
             gateway.loop.call_later(GRACE_S, self._end_of_grace, self.member.epoch)
         else:
             gateway.divert = None
             self._kept.clear()
             gateway.plane.deactivate(None)
             gateway.plane.close_sockets()
-        self._release_addresses()
+            self._release_addresses()
+
+    def _release_after_handover(self, epoch: int) -> None:
+        if self.member.epoch == epoch and not self.member.owns:
+            self._release_addresses()
 
     def _end_of_grace(self, epoch: int) -> None:
         if self.member.epoch == epoch and not self.member.owns:

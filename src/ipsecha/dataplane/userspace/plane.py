@@ -176,11 +176,12 @@ class UserspacePlane:
             self._routes.activate()
 
     def deactivate(self, forward: Forward | None = None) -> None:
-        """Use no SA any more.  What waited for a lease and what still arrives goes to ``forward``."""
+        """Use no SA any more.  What waited for a lease and what still arrives goes to ``forward``; for its sake the
+        policy routes stay until they are given up with a ``deactivate`` without ``forward``."""
         was_active = self._sad.active
         self._sad.deactivate()
         self._forward = forward
-        if self._routes is not None:
+        if self._routes is not None and forward is None:
             self._routes.deactivate()
         if not was_active:
             return
