@@ -26,7 +26,6 @@ from ipsecha.model.numbers import ExchangeType, Notify, Payload
 from ipsecha.model.policy import Connection
 from ipsecha.model.proposals import ChildSuite
 from ipsecha.model.records import Address, IkeSa
-from ipsecha.model.selectors import TrafficSelector
 from ipsecha.model.spi import FIRST_FREE_ESP_SPI
 from ipsecha.wire.header import FLAG_INITIATOR, FLAG_RESPONSE, Header
 from ipsecha.wire.payloads.identification import build_identity, parse_identity
@@ -37,6 +36,7 @@ if TYPE_CHECKING:
     from ipsecha.ike.endpoint import IkeEndpoint
 
 _AUTH_MESSAGE_ID = 1
+NARROWED_LIMIT = 1024
 _IKE_AUTH = int(ExchangeType.IKE_AUTH)
 _NOTIFY, _IDR = int(Payload.NOTIFY), int(Payload.IDR)
 _SA, _TSI, _TSR = int(Payload.SA), int(Payload.TSI), int(Payload.TSR)
@@ -123,14 +123,9 @@ def _authenticate(
             check_proof(endpoint, connection, peer, signed, message)
             id_body = build_identity(connection.local_id)
             ours = Signed(half_open.suite.prf, half_open.response, half_open.ni, half_open.keys.sk_pr, id_body)
-            return (
-                connection,
-                peer,
-                [
-                    (_IDR, id_body),
-                    *prove(endpoint, connection, ours, half_open.peer_hashes),
-                ],
-            )
+            proof = [(_IDR, id_body), *prove(endpoint, connection, ours, half_open.peer_hashes)]
+            # one identity object for all IKE SAs of the connection, where the peer is a known one
+            return connection, connection.remote_id if peer == connection.remote_id else peer, proof
         except CryptoError as error:
             reason = reason or error
     raise PeerError(Notify.AUTHENTICATION_FAILED, f"{peer} for connection {matching[0].name}: {reason}")
@@ -153,10 +148,18 @@ def _matching(endpoint: IkeEndpoint, half_open: HalfOpen, peer: Identity, wanted
     return named + anyone
 
 
+class FirstSelectors(NamedTuple):
+    """The first child SA's policy and selectors, and the TSi and TSr payloads that say so."""
+
+    narrowed: children.Narrowed
+    ts_i: bytes
+    ts_r: bytes
+
+
 class _Child(NamedTuple):
     """What the first child SA will be."""
 
-    narrowed: children.Narrowed
+    selectors: FirstSelectors
     suite: ChildSuite
     spi_out: int
     sa_before_spi: bytes
@@ -170,23 +173,41 @@ def _choose_child(endpoint: IkeEndpoint, connection: Connection, message: AuthMe
     """
     if not (message.sa and message.ts_i and message.ts_r):
         return None
-    remote_offer, local_offer = parse_selectors(message.ts_i), parse_selectors(message.ts_r)
-    narrowed = children.narrow_offer(connection, remote_offer, local_offer)
-    if narrowed is None:
-        text = f"wants {_text(local_offer)} for {_text(remote_offer)}, which is not configured"
-        return PeerError(Notify.TS_UNACCEPTABLE, text)
-    policy = narrowed.policy
+    selectors = _narrow(endpoint, connection, message.ts_i, message.ts_r)
+    if selectors is None:
+        local, remote = _text(message.ts_r), _text(message.ts_i)
+        return PeerError(Notify.TS_UNACCEPTABLE, f"wants {local} for {remote}, which is not configured")
+    policy = selectors.narrowed.policy
     choice = endpoint.suites.child(message.sa, (connection.name, policy.name), policy.proposals)
     if choice is None:
         return PeerError(Notify.NO_PROPOSAL_CHOSEN, f"offers no algorithms that are configured for {policy.name}")
     spi_out = int.from_bytes(message.sa[choice.spi_at : choice.spi_at + 4], "big")
     if spi_out < FIRST_FREE_ESP_SPI:
         raise WireError(f"a child SA with the reserved SPI {spi_out}")
-    return _Child(narrowed, choice.suite, spi_out, choice.before_spi, choice.after_spi)
+    return _Child(selectors, choice.suite, spi_out, choice.before_spi, choice.after_spi)
 
 
-def _text(selectors: tuple[TrafficSelector, ...]) -> str:
-    return ", ".join(str(selector) for selector in selectors[:4]) or "nothing that is understood"
+def _narrow(endpoint: IkeEndpoint, connection: Connection, ts_i: bytes, ts_r: bytes) -> FirstSelectors | None:
+    """The narrowed selectors, memoised: where many clients want the same they also share the result."""
+    key = (connection.name, ts_i, ts_r)
+    try:
+        return endpoint.narrowed[key]
+    except KeyError:
+        pass
+    narrowed = children.narrow_offer(connection, parse_selectors(ts_i), parse_selectors(ts_r))
+    selectors = None
+    if narrowed is not None:
+        answer_i, answer_r = build_selectors(narrowed.remote_ts), build_selectors(narrowed.local_ts)
+        selectors = FirstSelectors(narrowed, answer_i, answer_r)
+    if len(endpoint.narrowed) >= NARROWED_LIMIT:
+        endpoint.narrowed.clear()
+    endpoint.narrowed[key] = selectors
+    return selectors
+
+
+def _text(selectors: bytes) -> str:
+    """Selectors for the operator's eyes."""
+    return ", ".join(str(selector) for selector in parse_selectors(selectors)[:4]) or "nothing that is understood"
 
 
 class _Established(NamedTuple):
@@ -213,7 +234,7 @@ def _establish(endpoint: IkeEndpoint, one: _Established, *, initial_contact: boo
         connection=connection.name,
         suite=half_open.suite,
         keys=pack_record_keys(half_open.keys),
-        local=one.local,
+        local=endpoint.shared_address(one.local),
         remote=one.remote,
         local_id=connection.local_id,
         remote_id=one.peer,
@@ -241,15 +262,15 @@ def _establish(endpoint: IkeEndpoint, one: _Established, *, initial_contact: boo
 
 def _make_child(endpoint: IkeEndpoint, sa: IkeSa, half_open: HalfOpen, chosen: _Child, now: float) -> Payloads:
     """Install the first child SA; the payloads that tell the peer of it."""
-    policy, local_ts, remote_ts, more = chosen.narrowed
+    policy, local_ts, remote_ts, more = chosen.selectors.narrowed
     keys = derive_child_keys(half_open.suite.prf, half_open.keys.sk_d, chosen.suite, half_open.ni, half_open.nr)
     spi_in = endpoint.new_child_spi(sa.spi_r)
     child = children.make(endpoint, policy, spi_in, chosen.spi_out, chosen.suite, keys, False, local_ts, remote_ts, now)
     children.install(endpoint, sa, child)
     payloads = [
         (_SA, chosen.sa_before_spi + spi_in.to_bytes(4, "big") + chosen.sa_after_spi),
-        (_TSI, build_selectors(remote_ts)),
-        (_TSR, build_selectors(local_ts)),
+        (_TSI, chosen.selectors.ts_i),
+        (_TSR, chosen.selectors.ts_r),
     ]
     if more:
         payloads.append((_NOTIFY, build_notify(Notify.ADDITIONAL_TS_POSSIBLE)))

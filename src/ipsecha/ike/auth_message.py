@@ -45,8 +45,8 @@ class AuthMessage(msgspec.Struct):
 def parse_auth_message(first: int, octets: bytes) -> AuthMessage:
     """Raises WireError for a malformed message, PeerError(UNSUPPORTED_CRITICAL_PAYLOAD) for what that demands."""
     message = AuthMessage()
-    payloads = split_payloads(first, octets)
-    for kind, _, body in payloads:
+    for payload in split_payloads(first, octets):
+        kind, _, body = payload
         if kind == _AUTH:
             message.method, message.auth_data = parse_auth(body)
         elif kind == _NOTIFY:
@@ -57,7 +57,8 @@ def parse_auth_message(first: int, octets: bytes) -> AuthMessage:
                 message.chain = (*message.chain, certificate)
         elif kind in _FIELDS:
             setattr(message, _FIELDS[kind], body)
-    check_critical(payloads)
+        elif payload[1]:
+            check_critical(payload)
     return message
 
 

@@ -47,6 +47,8 @@ from ipsecha.wire.header import FLAG_INITIATOR, FLAG_RESPONSE, Header, parse_hea
 INFO, WARNING, ERROR = 20, 30, 40
 TIMERS_PER_CALL = 256
 LAST_RESPONSES = 256
+JITTER_STOCK = 64
+ADDRESSES = 1024
 UNPROTECTED_RATE, UNPROTECTED_BURST = 50.0, 100.0
 REPORT_RATE, REPORT_BURST = 1.0, 20.0
 
@@ -87,6 +89,8 @@ class IkeEndpoint(Tables):
         self.reports = TokenBucket(REPORT_RATE, REPORT_BURST)
         self._background: standby.BackgroundPass | None = None
         self._last_responses: dict[bytes, tuple[bytes, ...]] = {}
+        self._addresses: dict[Address, Address] = {}
+        self._jitter = b""  # drawn, not yet used
         self._effects: list[Effect] = []
         self._touched: dict[bytes, IkeSa | None] = {}
         self._emitted: list[Effect] = []
@@ -98,6 +102,7 @@ class IkeEndpoint(Tables):
         self.credentials = credentials
         self.suites = SuiteMemo()
         self.candidates = Candidates(policy)
+        self.narrowed: dict[tuple[str, bytes, bytes], auth.FirstSelectors | None] = {}
         self._connections = {connection.name: connection for connection in policy.connections}
         self._backoff: dict[tuple[str, int], float] = {}
 
@@ -173,7 +178,10 @@ class IkeEndpoint(Tables):
 
     def jittered(self, seconds: float) -> float:
         """``seconds`` less 5 to 10 per cent, so that the two peers do not rekey at the same moment."""
-        return seconds * (0.90 + 0.05 * self.entropy(1)[0] / 255)
+        if not self._jitter:
+            self._jitter = self.entropy(JITTER_STOCK)
+        octet, self._jitter = self._jitter[-1], self._jitter[:-1]
+        return seconds * (0.90 + 0.05 * octet / 255)
 
     def backoff(self, connection: str, tries: int) -> float:
         """The seconds from a request's first transmission to its repetition number ``tries`` (the first is 1)."""
@@ -185,6 +193,10 @@ class IkeEndpoint(Tables):
             factor = configured.retransmit_factor if configured is not None else 1.7
             pause = self._backoff[key] = sum(first * factor**number for number in range(tries))
         return pause
+
+    def shared_address(self, local: Address) -> Address:
+        """``local`` as one object for all IKE SAs: we have few addresses and many IKE SAs."""
+        return self._addresses.setdefault(local, local) if len(self._addresses) < ADDRESSES else local
 
     def pick_slot(self, number: int) -> int:
         """One of our slots, for a new IKE SA; ``number`` is anything that spreads evenly."""

@@ -64,7 +64,8 @@ def parse_init(header: Header, data: bytes) -> InitMessage:
             message.group, message.public = parse_ke(payload[2])
         elif kind == _NONCE:
             message.nonce = parse_nonce(payload[2])
-    check_critical(payloads)
+        elif payload[1]:
+            check_critical(payload)
     return message
 
 

@@ -18,17 +18,21 @@ class Tables:
         self.sas: dict[bytes, IkeSa] = {}
         self.child_index: dict[int, bytes] = {}
         self.in_flight: dict[bytes, None] = {}
-        self._peers: dict[str, dict[Identity, tuple[bytes, ...]]] = {}
+        self._peers: dict[str, dict[Identity, bytes | dict[bytes, None]]] = {}  # one SPI, or several
 
     def put_into_tables(self, sa: IkeSa) -> None:
         spi = sa.local_spi
         self.sas[spi] = sa
         if sa.exchange is not None:
             self.in_flight[spi] = None
-        peers = self._peers.setdefault(sa.connection, {})
-        spis = peers.get(sa.remote_id, ())
-        if spi not in spis:
-            peers[sa.remote_id] = (*spis, spi)
+        peers = self._peers.get(sa.connection)
+        if peers is None:
+            peers = self._peers[sa.connection] = {}
+        spis = peers.setdefault(sa.remote_id, spi)
+        if isinstance(spis, dict):
+            spis[spi] = None
+        elif spis != spi:
+            peers[sa.remote_id] = {spis: None, spi: None}
 
     def drop_from_tables(self, sa: IkeSa) -> None:
         spi = sa.local_spi
@@ -37,22 +41,24 @@ class Tables:
         peers = self._peers.get(sa.connection)
         if peers is None:
             return
-        spis = tuple(other for other in peers.get(sa.remote_id, ()) if other != spi)
-        if spis:
-            peers[sa.remote_id] = spis
-        else:
+        spis = peers.get(sa.remote_id)
+        if isinstance(spis, dict):
+            spis.pop(spi, None)
+        if spis == spi or not spis:
             peers.pop(sa.remote_id, None)
             if not peers:
                 del self._peers[sa.connection]
 
     def sas_of(self, connection: str) -> Iterator[IkeSa]:
         """The IKE SAs of a connection."""
-        spis = [spi for spis in self._peers.get(connection, {}).values() for spi in spis]
+        peers = tuple(self._peers.get(connection, {}).values())
+        spis = [spi for spis in peers for spi in ((spis,) if isinstance(spis, bytes) else spis)]
         return (self.sas[spi] for spi in spis if spi in self.sas)
 
     def sas_of_peer(self, connection: str, identity: Identity) -> list[IkeSa]:
         """The IKE SAs of a connection with one authenticated identity."""
-        return [self.sas[spi] for spi in self._peers.get(connection, {}).get(identity, ())]
+        spis = self._peers.get(connection, {}).get(identity, {})
+        return [self.sas[spi] for spi in ((spis,) if isinstance(spis, bytes) else spis)]
 
     def sa_of_child(self, spi_in: int) -> IkeSa | None:
         """The IKE SA that the child SA with this inbound SPI belongs to."""

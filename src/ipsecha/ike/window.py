@@ -53,11 +53,18 @@ def digest_of(data: bytes) -> bytes:
     return hashlib.sha256(data).digest()[:DIGEST_LENGTH]
 
 
-def check_critical(payloads: list[RawPayload]) -> None:
-    """Raise PeerError(UNSUPPORTED_CRITICAL_PAYLOAD) for a critical payload that we do not know (section 2.5)."""
+def check_critical(payload: RawPayload) -> None:
+    """Raise PeerError(UNSUPPORTED_CRITICAL_PAYLOAD) where ``payload`` is critical and not known (section 2.5)."""
+    if payload.critical and payload.type not in KNOWN_PAYLOADS:
+        raise PeerError(Notify.UNSUPPORTED_CRITICAL_PAYLOAD, f"payload type {payload.type}", bytes((payload.type,)))
+
+
+def _split(whole: Whole) -> list[RawPayload]:
+    """The payloads of an authentic message.  Raises WireError, PeerError(UNSUPPORTED_CRITICAL_PAYLOAD)."""
+    payloads = split_payloads(whole.first_payload, whole.octets)
     for payload in payloads:
-        if payload.critical and payload.type not in KNOWN_PAYLOADS:
-            raise PeerError(Notify.UNSUPPORTED_CRITICAL_PAYLOAD, f"payload type {payload.type}", bytes((payload.type,)))
+        check_critical(payload)
+    return payloads
 
 
 def enqueue(endpoint: IkeEndpoint, sa: IkeSa, task: Task, now: float) -> None:
@@ -182,8 +189,7 @@ def _receive_request(
 def _answer(endpoint: IkeEndpoint, sa: IkeSa, header: Header, whole: Whole, now: float) -> tuple[Payloads, bool]:
     """The payloads of the response, and whether they end the IKE SA."""
     try:
-        payloads = split_payloads(whole.first_payload, whole.octets)
-        check_critical(payloads)
+        payloads = _split(whole)
         if header.message_id == FIRST_AFTER_AUTH and not sa.initiator and _refused(payloads):
             endpoint.report(
                 "authentication-failed", f"{sa.remote[0]} refuses to believe who we are", sa.connection, level=30
@@ -234,7 +240,7 @@ def _receive_response(
     sa.exchange = None
     endpoint.in_flight.pop(sa.local_spi, None)
     try:
-        payloads = split_payloads(whole.first_payload, whole.octets)
+        payloads = _split(whole)
         if Notify.INVALID_SYNTAX in _notifications(payloads):
             raise WireError("it calls our request malformed")
         endpoint.response_handlers[exchange.kind](endpoint, sa, exchange, payloads, now)
