@@ -24,9 +24,9 @@ old SA.  What a side knows before it has the answer to its own request is kept i
 peer's exchange and the SA that it made, the *rival*.
 
 An IKE SA that a collided exchange has made (we responded) is *undecided*: it has a ``predecessor``, no child SAs and
-the flag REKEYED, under which nobody starts anything on it.  It comes to an end in one of four ways.  Our answer arrives and
-the nonces decide.  The peer deletes the old IKE SA: it knows nothing of our rekey, its own counts.  The peer uses the
-undecided IKE SA: it has decided in favour of it.  Or the peer deletes it: it has decided against it.
+the flag REKEYED, under which nobody starts anything on it.  It comes to an end in one of four ways.  Our answer arrives
+and the nonces decide.  The peer deletes the old IKE SA: it knows nothing of our rekey, its own counts.  The peer uses
+the undecided IKE SA: it has decided in favour of it.  Or the peer deletes it: it has decided against it.
 
 A request of the peer that names a child SA which we do not know, while it may already have made the one that we have
 asked for: the answer to ours may just be lost.  We answer a rekey with TEMPORARY_FAILURE, and note an SPI that it has

@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 from ipsecha.ike import children, window
-from ipsecha.ike.flags import CLOSED, CLOSING, LEAVING, LOCAL_NAT, REKEYED
+from ipsecha.ike.flags import CLOSING, LEAVING, LOCAL_NAT, REKEYED
 from ipsecha.model.effects import Keepalive
 from ipsecha.model.policy import Connection
 from ipsecha.model.records import ChildSa, ChildState, ExchangeKind, IkeSa, Task
@@ -31,7 +31,7 @@ def next_deadline(endpoint: IkeEndpoint, sa: IkeSa) -> float:
         when = min(when, window.retransmit_at(endpoint, sa, sa.exchange))
     else:
         connection = endpoint.connection_of(sa)
-        if connection is not None and connection.dpd_s and not sa.flags & CLOSED:
+        if connection is not None and connection.dpd_s and not sa.flags & LEAVING:
             when = min(when, sa.last_inbound_at + connection.dpd_s)
         if sa.queue:
             when = min(when, min(task.not_before for task in sa.queue))
@@ -64,14 +64,14 @@ def fire(endpoint: IkeEndpoint, sa: IkeSa, now: float) -> None:
 
 def _silent(sa: IkeSa, connection: Connection | None, now: float) -> bool:
     """Whether the peer has to show that it lives (section 2.4)."""
-    if connection is None or not connection.dpd_s or sa.flags & CLOSED:
+    if connection is None or not connection.dpd_s or sa.flags & LEAVING:
         return False
     return sa.last_inbound_at + connection.dpd_s <= now
 
 
 def _expire(endpoint: IkeEndpoint, sa: IkeSa, now: float) -> None:
     """The hard lifetime: DELETE, and if that is not answered in time, gone all the same."""
-    if sa.flags & (CLOSING | CLOSED):
+    if sa.flags & CLOSING:
         endpoint.remove_sa(sa)
         return
     sa.expires_at = now + DELETE_GRACE_S

@@ -17,6 +17,8 @@ from ipsecha.ike import (
     attempts,
     auth,
     bring_up,
+    children,
+    collisions,
     connections,
     deadlines,
     exchanges,
@@ -358,8 +360,12 @@ class IkeEndpoint(Tables):
         self._task(self.sa_of_child(spi_in), ExchangeKind.REKEY_CHILD, spi_in, now)
 
     def child_hard_limit(self, spi_in: int, now: float) -> None:
-        """The child SA may carry no more."""
-        self._task(self.sa_of_child(spi_in), ExchangeKind.DELETE_CHILD, spi_in, now)
+        """The child SA may carry no more: it sends nothing from now on (RFC 7296 section 2.8) and is deleted."""
+        sa = self.sa_of_child(spi_in)
+        child = sa.child_by_inbound_spi(spi_in) if sa is not None else None
+        if sa is not None and child is not None and self.active:
+            children.use_outbound(self, sa, child, False)
+        self._task(sa, ExchangeKind.DELETE_CHILD, spi_in, now)
 
     def _task(self, sa: IkeSa | None, kind: ExchangeKind, spi_in: int, now: float) -> None:
         self.now = now
@@ -387,7 +393,20 @@ class IkeEndpoint(Tables):
         if sa is not None and self.active:
             self.now = now
             sa.last_inbound_at = now
+            child = sa.child_by_inbound_spi(spi_in)
+            if child is not None and not child.use_outbound:
+                collisions.child_used(self, sa, child)
             self.end_step()
+
+    def child_used(self, spi_in: int, now: float) -> None:
+        """The first authentic packet has come in on a child SA that does not send yet (``use_outbound`` is False): the
+        peer is ready to receive on it (RFC 7296 section 2.8)."""
+        self.now = now
+        sa = self.sa_of_child(spi_in)
+        child = sa.child_by_inbound_spi(spi_in) if sa is not None else None
+        if sa is not None and child is not None and self.active:
+            collisions.child_used(self, sa, child)
+        self.end_step()
 
     # The cluster
 
