@@ -7,7 +7,7 @@ VENV := .venv/.complete
 .PHONY: demo test test-fast check bench clean packages
 
 demo: $(VENV) packages  ## a cluster, a tunnel, a fault; prints what the tunnel felt
-	@$(BIN)/python -m ipsecha.cli.main lab failover $(DEMO)
+	@$(BIN)/ipsecha lab failover $(DEMO)
 
 test: $(VENV) packages  ## everything; tests that need root or a real peer are skipped where there is none
 	@$(BIN)/python -m pytest -rs $(TESTS)

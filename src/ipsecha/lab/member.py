@@ -20,6 +20,8 @@ from ipsecha.lab.processes import LabError, start, stop, tail
 Table = Mapping[str, Any]
 T = TypeVar("T")
 
+_COMMAND_LINE = "from ipsecha.cli.main import run; run()"
+
 
 def toml(table: Table, path: str = "") -> str:
     """A nested mapping as TOML; lists of mappings become arrays of tables."""
@@ -74,7 +76,7 @@ class Member:
 
     def start(self, timeout_s: float = 15.0) -> None:
         """Starts the daemon and waits until it answers.  Raises LabError with its log if it does not."""
-        argv = [sys.executable, "-m", "ipsecha.cli.main", "run", str(self.path)]
+        argv = [sys.executable, "-c", _COMMAND_LINE, "run", str(self.path)]
         spawn = self.namespace.start if self.namespace is not None else start
         self._process = spawn(argv, self.log)
         deadline = time.monotonic() + timeout_s
