@@ -17,6 +17,7 @@ from ipsecha.wire.payloads.sa import build_sa, parse_sa
 
 SPI_OFFSET = 8  # of the SPI in a proposal; its length stands at offset 6
 MEMO_LIMIT = 4096
+KNOWN_TYPES = frozenset(int(kind) for kind in TransformType)
 
 Suite = TypeVar("Suite", IkeSuite, ChildSuite)
 
@@ -126,6 +127,8 @@ def _match(offered: Proposal, wanted: Proposal, group_hint: int, *, key_exchange
     offer without ESN means "no ESN"."""
     result: list[Transform] = []
     types = dict.fromkeys(transform.type for transform in (*offered.transforms, *wanted.transforms))
+    if not KNOWN_TYPES.issuperset(types):
+        return None  # a type that is not understood makes the proposal unacceptable (section 3.3.6)
     for kind in types:
         if kind == TransformType.KE and not key_exchange:
             continue
@@ -183,18 +186,19 @@ def _ike_suite(transforms: tuple[Transform, ...]) -> IkeSuite:
     assert encr is not None
     assert prf is not None
     assert group is not None
-    return IkeSuite(encr.id, encr.key_bits, integ.id if integ else 0, prf.id, group.id)
+    # plain integers: suites are compared and encoded all the time
+    return IkeSuite(int(encr.id), encr.key_bits, int(integ.id) if integ else 0, int(prf.id), int(group.id))
 
 
 def _child_suite(chosen: Proposal) -> ChildSuite:
     encr, integ = _of(chosen.transforms, TransformType.ENCR), _of(chosen.transforms, TransformType.INTEG)
     group, esn = _of(chosen.transforms, TransformType.KE), _of(chosen.transforms, TransformType.ESN)
     return ChildSuite(
-        protocol=chosen.protocol,
-        encr=encr.id if encr else 0,
+        protocol=int(chosen.protocol),
+        encr=int(encr.id) if encr else 0,
         key_bits=encr.key_bits if encr else 0,
-        integ=integ.id if integ else 0,
-        group=group.id if group else 0,
+        integ=int(integ.id) if integ else 0,
+        group=int(group.id) if group else 0,
         esn=esn is not None and esn.id == 1,
     )
 
