@@ -92,7 +92,7 @@ async def serve(what: dict[str, object]) -> None:
     plane.install(sa, child)
     plane.set_leasing(Leasing(what.get("leasing", "free")))
     plane.activate(1 if what["first"] else 2, False)
-    print("ready", flush=True)
+    print("ready", flush=True)  # noqa: T201
     reader = asyncio.StreamReader()
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
     while await reader.readline():
@@ -102,7 +102,7 @@ async def serve(what: dict[str, object]) -> None:
             "events": events.seen,
             "entries": events.entries,
         }
-        print(json.dumps(answer), flush=True)
+        print(json.dumps(answer), flush=True)  # noqa: T201
     plane.close()
 
 

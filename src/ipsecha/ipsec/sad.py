@@ -75,6 +75,7 @@ class Sad:
         self._unshared: set[int] = set()  # ceilings raised without a backup
         self._unacknowledged: set[int] = set()  # of those, what the present backup has not yet acknowledged
         self._exact: dict[int, tuple[int, int, int, int]] = {}
+        self._early: dict[int, LeaseEntry] = {}
         self._own: set[int] = set()  # installed by this owner itself and not used yet: no number is spent
 
     def __len__(self) -> int:
@@ -92,6 +93,9 @@ class Sad:
         if before is None and self.active:
             self._own.add(child.spi_in)
         self._installed[child.spi_in] = (sa, child)
+        early = self._early.pop(child.spi_in, None)
+        if early is not None:
+            self._raise(early)
         bundle = self.spd.put(sa.connection, child)
         live = self.lives.get(child.spi_in)
         if live is not None:
@@ -102,8 +106,9 @@ class Sad:
     def remove(self, spi_in: int) -> None:
         self._installed.pop(spi_in, None)
         self.spd.drop(spi_in)
-        for kept in (self._wanting, self._exact):
-            kept.pop(spi_in, None)
+        self._wanting.pop(spi_in, None)
+        self._exact.pop(spi_in, None)
+        self._early.pop(spi_in, None)
         self._own.discard(spi_in)
         self._unshared.discard(spi_in)
         self._unacknowledged.discard(spi_in)
@@ -329,9 +334,10 @@ class Sad:
         return released
 
     def apply_leases(self, entries: Iterable[LeaseEntry]) -> None:
-        """A backup learns the owner's ceilings."""
+        """A backup learns the owner's ceilings, those of SAs whose records are still on their way included."""
         for entry in entries:
-            self._raise(entry)
+            if not self._raise(entry):
+                self._early[entry.spi_in] = entry
 
     def _acknowledged(self, entry: LeaseEntry) -> None:
         """Ceilings raised without a backup are known to this one once an entry covers them."""
@@ -341,12 +347,14 @@ class Sad:
         ):
             self._unacknowledged.discard(entry.spi_in)
 
-    def _raise(self, entry: LeaseEntry) -> None:
+    def _raise(self, entry: LeaseEntry) -> bool:
         found = self._installed.get(entry.spi_in)
-        if found is not None:
-            child = found[1]
-            child.in_ceiling = max(child.in_ceiling, entry.in_ceiling)
-            child.out_ceiling = max(child.out_ceiling, entry.out_ceiling)
+        if found is None:
+            return False
+        child = found[1]
+        child.in_ceiling = max(child.in_ceiling, entry.in_ceiling)
+        child.out_ceiling = max(child.out_ceiling, entry.out_ceiling)
+        return True
 
     def room_to_hold(self, waiting: int) -> bool:
         """Whether one more packet may wait for a lease, ``waiting`` of its SA being there already."""
