@@ -1,0 +1,1 @@
+"""Measurements of ipsecha: ``make bench``, or ``python -m bench --help``."""

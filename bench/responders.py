@@ -1,0 +1,96 @@
+"""Handshakes with a real strongSwan as initiator: the CPU and memory of our daemon as responder, beside strongSwan's
+own daemon as responder in the same place, taking turns in the same run.
+
+Both install a child SA per handshake (strongSwan into its own userspace ESP, as we do); both have just begun; the CPU
+is that of the whole process, system calls included, as the kernel accounts it.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+from bench import sites
+from bench.accounting import cpu_s, resident
+from bench.figures import Context, Figure, Goal, Topic
+from ipsecha.lab import network
+from ipsecha.lab.namespaces import Topology
+
+ROUNDS, QUICK_ROUNDS = 3, 1
+HANDSHAKES, QUICK_HANDSHAKES = 1000, 300
+WARM = 100
+
+Responder = Callable[[Topology, Path], "contextmanager[int]"]
+
+
+class Cost(NamedTuple):
+    """Of one handshake: seconds of CPU, octets of memory that stay."""
+
+    cpu_s: float
+    memory: float
+
+
+@contextmanager
+def _ours(topology: Topology, directory: Path) -> Iterator[int]:
+    with sites.responder_member(topology["gw1"], directory) as member:
+        yield member.pid
+
+
+@contextmanager
+def _strongswan(topology: Topology, directory: Path) -> Iterator[int]:
+    with sites.responder_strongswan(topology["gw1"], directory) as gateway:
+        sites.configure_responder(gateway)
+        yield gateway.pid
+
+
+def _measure(topology: Topology, directory: Path, responder: Responder, count: int) -> Cost:
+    with (
+        responder(topology, directory / "responder") as pid,
+        sites.initiators(topology, directory / "initiator", WARM + count) as peer,
+    ):
+        peer.load()
+        sites.call_all(peer, range(WARM))
+        cpu_before, memory_before = cpu_s(pid), resident(pid)
+        sites.call_all(peer, range(WARM, WARM + count))
+        return Cost((cpu_s(pid) - cpu_before) / count, (resident(pid) - memory_before) / count)
+
+
+def run(context: Context) -> list[Figure]:
+    """Alternates the two responders; the figures are medians over the rounds."""
+    count = context.count(HANDSHAKES, QUICK_HANDSHAKES)
+    ours: list[Cost] = []
+    theirs: list[Cost] = []
+    with network.standing() as topology:
+        for number in range(context.count(ROUNDS, QUICK_ROUNDS)):
+            for name, responder, costs in (("ipsecha", _ours, ours), ("strongSwan", _strongswan, theirs)):
+                context.step(f"{name} answers {count} handshakes")
+                costs.append(_measure(topology, context.directory / f"{name}-{number}", responder, count))
+    return [
+        Figure(
+            "CPU per handshake",
+            1e6 * statistics.median(cost.cpu_s for cost in ours),
+            "us",
+            "strongSwan as responder",
+            1e6 * statistics.median(cost.cpu_s for cost in theirs),
+            Goal(0.7),
+        ),
+        Figure(
+            "memory per IKE SA and child SA",
+            statistics.median(cost.memory for cost in ours),
+            "B",
+            "strongSwan as responder",
+            statistics.median(cost.memory for cost in theirs),
+        ),
+    ]
+
+
+TOPIC = Topic(
+    "responder",
+    "handshakes with strongSwan as initiator",
+    run,
+    lambda quick: 2 * (QUICK_ROUNDS if quick else ROUNDS),
+    sites.missing,
+)

@@ -1,0 +1,104 @@
+"""Two sites in namespaces, with a gateway of either make on each side, for measurements between them."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from ipsecha.lab import namespaces, network, stage, strongswan
+from ipsecha.lab.member import Member, toml, write_secret
+from ipsecha.lab.namespaces import Namespace, Topology
+from ipsecha.lab.processes import LabError
+from ipsecha.lab.strongswan import StrongSwan, child, connection
+from ipsecha.lab.vici import Section, Vici
+
+IKE = "aes256gcm16-prfsha256-x25519"
+ESP = "aes256gcm16"
+RESPONDER = network.MEMBER_OUTER[0]
+PARALLEL = 4
+
+SILENT: Section = {"filelog": {"null": {"path": "/dev/null", "default": "-1"}}}
+"""A strongSwan that logs nothing at all: logging is not what is to be compared."""
+
+
+def missing() -> str | None:
+    """Why measurements with strongSwan in namespaces are not possible here, or None."""
+    return namespaces.available() or strongswan.available()
+
+
+def client(number: int) -> str:
+    """The identity of a client."""
+    return f"client-{number}.example"
+
+
+def responder_member(namespace: Namespace, directory: Path) -> Member:
+    """A single ipsecha that answers anybody who knows the secret, not started."""
+    directory.mkdir(parents=True)
+    write_secret(directory / "psk", stage.PSK_TEXT.encode())
+    site: dict[str, Any] = {"local": RESPONDER, "remote": "any", "local_id": stage.GATEWAY_ID, "remote_id": "any"}
+    site |= {"psk_file": "psk", "proposals": [IKE], "encapsulate": True}
+    net = {"local": [network.NET_A], "remote": [network.NET_B], "proposals": [ESP]}
+    (directory / "policy.toml").write_text(toml({"connections": {"site": {**site, "children": {"net": net}}}}))
+    links = {network.OUTER: network.OUTER, network.INNER: network.INNER}
+    return Member("gw1", directory, {"policy": "policy.toml", "links": links}, namespace)
+
+
+def responder_strongswan(namespace: Namespace, directory: Path) -> StrongSwan:
+    """The same made of strongSwan, not started: silent, and without the defences that
+    would slow down a crowd."""
+    settings: Section = {**SILENT, "dos_protection": "no", "ikesa_table_size": "4096", "ikesa_table_segments": "16"}
+    return StrongSwan(namespace, directory, settings)
+
+
+def configure_responder(gateway: StrongSwan) -> None:
+    gateway.add_secret(stage.PSK_TEXT)
+    children: dict[str, Section] = {"net": child([network.NET_A], [network.NET_B], ESP)}
+    near, far = (RESPONDER, stage.GATEWAY_ID), ("%any", "%any")
+    gateway.connections["site"] = connection(near, far, children, ike=IKE, unique="never")
+    gateway.load()
+
+
+def initiators(topology: Topology, directory: Path, count: int) -> StrongSwan:
+    """A strongSwan (not started) that plays ``count`` clients, each with its own identity, all for the same networks:
+    so strongSwan's userspace ESP needs no route for each of them, on neither side."""
+    settings: Section = {**SILENT, "ikesa_table_size": "4096", "ikesa_table_segments": "16"}
+    peer = StrongSwan(topology["peer"], directory, settings)
+    peer.add_secret(stage.PSK_TEXT)
+    for number in range(count):
+        children: dict[str, Section] = {f"n{number}": child([network.NET_B], [network.NET_A], ESP)}
+        near, far = (network.PEER_OUTER, client(number)), (RESPONDER, stage.GATEWAY_ID)
+        peer.connections[f"c{number}"] = connection(near, far, children, ike=IKE, unique="never")
+    return peer
+
+
+def call_all(peer: StrongSwan, numbers: Iterable[int]) -> None:
+    """Lets the clients of these numbers call, a few at a time; returns when all have their child SA."""
+    waiting = iter(list(numbers))
+    lock, failures = threading.Lock(), list[str]()
+
+    def work() -> None:
+        with Vici(peer.socket, 30.0) as vici:
+            while not failures:
+                with lock:
+                    number = next(waiting, None)
+                if number is None:
+                    return
+                arguments: Section = {"ike": f"c{number}", "child": f"n{number}", "timeout": "20000"}
+                try:
+                    vici.call("initiate", arguments)
+                except LabError as error:
+                    failures.append(f"client {number}: {error}")
+
+    _in_parallel(work)
+    if failures:
+        raise LabError(failures[0])
+
+
+def _in_parallel(work: Callable[[], None]) -> None:
+    threads = [threading.Thread(target=work) for _ in range(PARALLEL)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
