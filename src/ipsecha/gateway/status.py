@@ -27,7 +27,7 @@ def status_view(gateway: Gateway, side: PairSide | None, config: LoadedConfig, s
         member=config.member.name,
         version=__version__,
         uptime_s=gateway.loop.time() - started_at,
-        ike_sas=len(endpoint.sas),
+        ike_sas=sum(map(_stands, endpoint.sas.values())),
         half_open=len(endpoint.half_open),
         child_sas=sum(len(sa.children) for sa in endpoint.sas.values()),
         counters=_counters(gateway, side),
@@ -116,11 +116,16 @@ def sas_view(gateway: Gateway, arguments: dict[str, Any]) -> SasView:
     """One page of IKE SAs with their children; ``connection``, ``offset`` and ``limit`` narrow it."""
     wanted = arguments.get("connection")
     offset, limit = int(arguments.get("offset", 0)), int(arguments.get("limit", PAGE))
-    found = [sa for sa in gateway.endpoint.records() if not wanted or sa.connection == wanted]
+    found = [sa for sa in gateway.endpoint.records() if _stands(sa) and (not wanted or sa.connection == wanted)]
     found.sort(key=lambda sa: sa.local_spi)
     page = islice(found, max(0, offset), max(0, offset) + max(0, limit))
     now = gateway.clock.now()
     return SasView(tuple(_sa_view(gateway, sa, now) for sa in page), len(found))
+
+
+def _stands(sa: IkeSa) -> bool:
+    """Records of closed IKE SAs stay for a while, to repeat their last answer; nobody wants to see them."""
+    return not sa.flags & IkeFlag.CLOSED
 
 
 def _sa_view(gateway: Gateway, sa: IkeSa, now: float) -> SaView:
