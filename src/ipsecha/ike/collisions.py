@@ -162,7 +162,7 @@ def child_used(endpoint: IkeEndpoint, sa: IkeSa, child: ChildSa) -> None:
 
 
 def child_gone(endpoint: IkeEndpoint, sa: IkeSa, spi_in: int) -> None:
-    """The peer has deleted the child SA ``spi_in``: what replaces it carries the traffic from now on (section 2.8)."""
+    """The child SA ``spi_in`` is deleted: what replaces it carries the traffic from now on (section 2.8)."""
     for child in sa.children:
         if child.replaces == spi_in:
             child_used(endpoint, sa, child)

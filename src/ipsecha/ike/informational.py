@@ -73,6 +73,7 @@ def handle_response(
         child = sa.child_by_inbound_spi(exchange.old_spi)
         if child is not None:
             children.remove(endpoint, sa, child)
+            collisions.child_gone(endpoint, sa, child.spi_in)
 
 
 # Responder
