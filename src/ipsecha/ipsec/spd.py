@@ -65,14 +65,19 @@ class Bundle:
         self._members: dict[int, ChildSa] = {}
 
     def put(self, child: ChildSa) -> None:
-        self._members.pop(child.spi_in, None)
+        known = self._members.pop(child.spi_in, None) is not None
         self._members[child.spi_in] = child
-        self._choose()
+        if known or not self.spi_in:
+            self._choose()
+        elif child.use_outbound and child.created_at >= self._members[self.spi_in].created_at:
+            # the common case, without a walk: thousands of peers may have the same selectors
+            self.spi_in, self.current = child.spi_in, None
 
     def drop(self, spi_in: int) -> bool:
         """Whether the bundle is empty now."""
         self._members.pop(spi_in, None)
-        self._choose()
+        if spi_in == self.spi_in:
+            self._choose()
         return not self._members
 
     def children(self) -> list[ChildSa]:
