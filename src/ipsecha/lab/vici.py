@@ -137,6 +137,14 @@ class Vici:
         while self._receive()[0] != _CONFIRM:
             pass
 
+    def listen(self, event: str) -> Iterator[Section]:
+        """Registers for an event at once; the iterator gives one after the other, without end.  The connection is
+        good for nothing else then."""
+        self._send(_REGISTER, event)
+        if self._receive()[0] != _CONFIRM:
+            raise LabError(f"VICI event {event}: unknown to the daemon")
+        return iter(lambda: self._receive()[2], None)
+
     def _send(self, kind: int, name: str, message: bytes = b"") -> None:
         packet = bytes((kind,)) + _name(name) + message
         self._socket.sendall(struct.pack(">I", len(packet)) + packet)
