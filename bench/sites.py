@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from ipsecha.lab.vici import Section, Vici
 IKE = "aes256gcm16-prfsha256-x25519"
 ESP = "aes256gcm16"
 RESPONDER = network.MEMBER_OUTER[0]
-PARALLEL = 4
+PARALLEL = 32
 
 SILENT: Section = {"filelog": {"null": {"path": "/dev/null", "default": "-1"}}}
 """A strongSwan that logs nothing at all: logging is not what is to be compared."""
@@ -73,32 +72,18 @@ def initiators(topology: Topology, directory: Path, count: int) -> StrongSwan:
     return peer
 
 
-def call_all(peer: StrongSwan, numbers: Iterable[int]) -> None:
-    """Lets the clients of these numbers call, a few at a time; returns when all have their child SA."""
-    waiting = iter(list(numbers))
-    lock, failures = threading.Lock(), list[str]()
-
-    def work() -> None:
-        with Vici(peer.socket, 30.0) as vici:
-            while not failures:
-                with lock:
-                    number = next(waiting, None)
-                if number is None:
-                    return
-                arguments: Section = {"ike": f"c{number}", "child": f"n{number}", "timeout": "20000"}
-                try:
-                    vici.call("initiate", arguments)
-                except LabError as error:
-                    failures.append(f"client {number}: {error}")
-
-    _in_parallel(work)
-    if failures:
-        raise LabError(failures[0])
+def call_all(peer: StrongSwan, numbers: Sequence[int]) -> None:
+    """Lets the clients of these numbers call, ``PARALLEL`` at a time; returns when all have their child SA."""
+    with Vici(peer.socket, 30.0) as vici, Vici(peer.socket, 30.0) as ear:
+        events = ear.listen("child-updown")
+        for place, number in enumerate(numbers):
+            if place >= PARALLEL:
+                _expect_up(next(events))
+            vici.call("initiate", {"ike": f"c{number}", "child": f"n{number}", "timeout": "-1"})
+        for _ in numbers[:PARALLEL]:
+            _expect_up(next(events))
 
 
-def _in_parallel(work: Callable[[], None]) -> None:
-    threads = [threading.Thread(target=work) for _ in range(PARALLEL)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+def _expect_up(event: Section) -> None:
+    if event.get("up") != "yes":
+        raise LabError(f"a client has lost its child SA: {event}")
