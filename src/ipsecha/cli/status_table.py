@@ -1,0 +1,117 @@
+"""``ipsecha status`` for people."""
+
+from __future__ import annotations
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from ipsecha.cli.quantities import grouped, lasting, octets, scaled
+from ipsecha.gateway.views import ClusterView, StatusView
+
+_GOOD, _FAIR, _BAD = "bold green", "bold yellow", "bold red"
+_MAX_COUNTERS = 40
+
+
+def is_protected(view: StatusView) -> bool:
+    """Whether a failover at this moment would keep the tunnels.  A single gateway never is."""
+    return view.cluster is not None and view.cluster.protection == "protected"
+
+
+def status_renderable(view: StatusView) -> RenderableType:
+    parts: list[RenderableType] = [_headline(view), _facts(view)]
+    if view.counters:
+        parts += [Text(), Text("Counters", style="bold"), _counters(view.counters)]
+    return Group(*parts)
+
+
+def _headline(view: StatusView) -> RenderableType:
+    line = Table.grid(expand=True, padding=(0, 1))
+    line.add_column(ratio=1)
+    line.add_column(justify="right", no_wrap=True)
+    title = Text(view.member or "?", style="bold")
+    if view.cluster is None:
+        title.append(" · single gateway", style="none")
+    else:
+        title.append(" · ").append(view.cluster.role or "?", style=_role_style(view.cluster.role))
+        title.append(" · ").append(view.cluster.protection or "?", style=_protection_style(view.cluster))
+    line.add_row(title, Text(f"ipsecha {view.version}, up {lasting(view.uptime_s)}", style="dim"))
+    return line
+
+
+def _role_style(role: str) -> str:
+    return {"active": _GOOD, "standby": "bold cyan"}.get(role, _FAIR)
+
+
+def _protection_style(cluster: ClusterView) -> str:
+    if cluster.protection == "protected":
+        return _GOOD
+    return _FAIR if cluster.protection == "joining" else _BAD
+
+
+def _facts(view: StatusView) -> RenderableType:
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(overflow="fold")
+    if view.cluster is not None:
+        for name, value in _cluster_facts(view.cluster):
+            table.add_row(f"  {name}", value)
+    if view.loss_bound is not None:
+        bound = view.loss_bound
+        text = f"an SA would lose at most {_packets(bound.packets)} inbound ({lasting(bound.seconds)} of traffic)"
+        table.add_row("  failover now", text if bound.packets else "no SA would lose a packet to its lease")
+    half_open = f", {view.half_open} half-open" if view.half_open else ""
+    table.add_row("  tunnels", f"{grouped(view.ike_sas)} IKE SAs{half_open}, {grouped(view.child_sas)} child SAs")
+    table.add_row("  inbound", f"{scaled(view.packets_in)} packets, {octets(view.bytes_in)}")
+    table.add_row("  outbound", f"{scaled(view.packets_out)} packets, {octets(view.bytes_out)}")
+    return table
+
+
+def _packets(number: int) -> str:
+    return f"{grouped(number)} packet{'' if number == 1 else 's'}"
+
+
+def _cluster_facts(cluster: ClusterView) -> list[tuple[str, Text | str]]:
+    partner = Text(cluster.partner or "?")
+    partner.append(", ").append(cluster.partner_state or "?", style=_GOOD if _is_there(cluster) else _BAD)
+    if cluster.last_beat_s is not None:
+        partner.append(f", last beat {lasting(cluster.last_beat_s)} ago")
+    lag = "none" if not cluster.sync_lag else f"{grouped(cluster.sync_lag)} commits, {lasting(cluster.sync_lag_s)}"
+    facts: list[tuple[str, Text | str]] = [
+        ("cluster", f"{cluster.name} ({cluster.mode}), epoch {cluster.epoch}"),
+        ("partner", partner),
+        ("sync lag", lag),
+    ]
+    if cluster.sync_progress is not None:
+        facts.append(("joining", _progress(cluster.sync_progress)))
+    facts.append(("fencing", cluster.fencing))
+    if cluster.addresses:
+        held = "held here" if cluster.holds_addresses else "held by the other member"
+        facts.append(("addresses", f"{', '.join(cluster.addresses)} ({held})"))
+    return [(name, value) for name, value in facts if str(value)]
+
+
+def _is_there(cluster: ClusterView) -> bool:
+    return cluster.partner_state == "connected"
+
+
+def _progress(share: float) -> Text:
+    share = min(max(share, 0.0), 1.0)
+    full = round(share * 20)
+    return Text.assemble(("█" * full, "green"), ("░" * (20 - full), "dim"), f" {share:.0%} of the state")
+
+
+def _counters(counters: dict[str, int]) -> RenderableType:
+    """Two columns where there is room: names are long, numbers are short."""
+    items = sorted((name, number) for name, number in counters.items())[:_MAX_COUNTERS]
+    table = Table.grid(padding=(0, 2, 0, 0))
+    for _ in range(2):
+        table.add_column(style="dim", overflow="fold")
+        table.add_column(justify="right", no_wrap=True)
+    half = (len(items) + 1) // 2
+    for row in range(half):
+        cells = [f"  {items[row][0]}", grouped(items[row][1])]
+        if row + half < len(items):
+            cells += [f"  {items[row + half][0]}", grouped(items[row + half][1])]
+        table.add_row(*cells)
+    return table
