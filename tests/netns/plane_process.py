@@ -89,9 +89,9 @@ async def serve(what: dict[str, object]) -> None:
     events.plane = plane
     plane.attach(loop)
     plane.open_sockets()
-    plane.install(sa, child)
     plane.set_leasing(Leasing(what.get("leasing", "free")))
     plane.activate(1 if what["first"] else 2, False)
+    plane.install(sa, child)
     print("ready", flush=True)  # noqa: T201
     reader = asyncio.StreamReader()
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)

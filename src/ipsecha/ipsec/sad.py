@@ -25,7 +25,7 @@ from ipsecha.ipsec.leases import CHANNEL_BUDGET, INBOUND_HORIZON_S, LeaseBudget
 from ipsecha.ipsec.live import LiveSa
 from ipsecha.ipsec.spd import Bundle, Spd
 from ipsecha.model.errors import CryptoError
-from ipsecha.model.leases import Leasing, lane_width
+from ipsecha.model.leases import FIRST_IN_CEILING, FIRST_OUT_CEILING, Leasing, lane_width
 from ipsecha.model.policy import ChildPolicy, Policy
 from ipsecha.model.records import Address, ChildSa, IkeSa, LeaseEntry
 
@@ -90,7 +90,7 @@ class Sad:
         if before is not None and before[1] is not child:
             child.in_ceiling = max(child.in_ceiling, before[1].in_ceiling)
             child.out_ceiling = max(child.out_ceiling, before[1].out_ceiling)
-        if before is None and self.active:
+        if before is None and self.active and child.spi_in not in self._early and _is_unused(child):
             self._own.add(child.spi_in)
         self._installed[child.spi_in] = (sa, child)
         early = self._early.pop(child.spi_in, None)
@@ -382,3 +382,8 @@ class Sad:
         for live in self.lives.values():
             if live.remote[0] == remote:
                 live.set_path_mtu(self._path_mtu(live.local[0], remote))
+
+
+def _is_unused(child: ChildSa) -> bool:
+    """Whether a record can be that of a child SA just made: nobody has raised its first leases."""
+    return child.in_ceiling <= FIRST_IN_CEILING and child.out_ceiling <= FIRST_OUT_CEILING
