@@ -146,7 +146,7 @@ def test_narrowing_by_the_gateway(direct: Topology, connect: Connect) -> None:
 
 
 def test_narrowing_by_the_peer(direct: Topology, connect: Connect) -> None:
-    wide = {"local": ["10.0.0.0/8"], "remote": ["10.0.0.0/8"]}
+    wide = {"local": ["10.0.0.0/15"], "remote": ["10.2.0.0/15"]}
     session = connect(direct, Tunnel(gateway_child_options=wide))
     session.bring_up("ipsecha")
     session.traffic()

@@ -8,6 +8,7 @@ import pytest
 from interop_session import Connect, Session
 
 from ipsecha.lab import network
+from ipsecha.lab.member import Member
 from ipsecha.lab.namespaces import Topology
 from ipsecha.lab.stage import CHILD, CONNECTION, Tunnel
 from ipsecha.lab.vici import Section
@@ -121,20 +122,20 @@ def test_our_death_is_noticed(direct: Topology, connect: Connect) -> None:
         time.sleep(0.1)
 
 
-def test_liveness_checks_of_both_sides_are_answered(direct: Topology, connect: Connect) -> None:
-    options = {"dpd": "1s"}
-    session = connect(
-        direct, Tunnel(gateway_options=options, peer_options={"dpd_delay": "1s"}), peer_settings=QUICK_DEATH
-    )
+@pytest.mark.parametrize("side", SIDES)
+def test_liveness_checks_are_answered(direct: Topology, connect: Connect, side: str) -> None:
+    """RFC 7296 section 2.4: an idle tunnel lives on while either side asks and the other answers."""
+    ours, theirs = ({"dpd": "1s"}, {}) if side == "ipsecha" else ({"dpd": "off"}, {"dpd_delay": "1s"})
+    session = connect(direct, Tunnel(gateway_options=ours, peer_options=theirs), peer_settings=QUICK_DEATH)
     session.bring_up("ipsecha")
     before = session.gateway.sas()[0]
-    session.gateway.wait_for(
-        "liveness checks both ways",
-        lambda gateway: (
-            gateway.sas()[0].next_request_id >= before.next_request_id + 2
-            and gateway.sas()[0].expected_request_id >= before.expected_request_id + 2
-        ),
-    )
+
+    def checked(gateway: Member) -> bool:
+        now = gateway.sas()[0]
+        ours, theirs = now.next_request_id, now.expected_request_id
+        return ours + theirs >= before.next_request_id + before.expected_request_id + 3
+
+    session.gateway.wait_for("liveness checks", checked)
     session.traffic()
 
 

@@ -158,7 +158,10 @@ def configure_strongswan(peer: StrongSwan, tunnel: Tunnel, certificates: Certifi
     """Loads the tunnel into a strongSwan on the peer's side, in place of what it had."""
     auth = "psk" if tunnel.auth == "psk" else "pubkey"
     children: dict[str, Section] = {
-        CHILD: child(tunnel.networks_b, tunnel.networks_a, tunnel.esp or "default", **tunnel.peer_child_options)
+        CHILD: {
+            **child(tunnel.networks_b, tunnel.networks_a, tunnel.esp or "default"),
+            **tunnel.peer_child_options,
+        }
     }
     peer.secrets.clear()
     if auth == "psk":
