@@ -10,6 +10,7 @@ from ipsecha.ike.flags import CLOSING, LEAVING
 from ipsecha.ike.half_open import Stage
 from ipsecha.model.policy import Connection
 from ipsecha.model.records import ExchangeKind, Task
+from ipsecha.model.selectors import TrafficSelector
 
 if TYPE_CHECKING:
     from ipsecha.ike.endpoint import IkeEndpoint
@@ -33,11 +34,16 @@ def is_up(endpoint: IkeEndpoint, connection: Connection, child: str) -> bool:
     )
 
 
-def bring_up(endpoint: IkeEndpoint, connection: Connection, child: str, now: float) -> None:
-    """Make the child SA ``child``, on an IKE SA that is there, on one that is being made, or on a new one."""
+def bring_up(
+    endpoint: IkeEndpoint, connection: Connection, child: str, now: float, packet: tuple[TrafficSelector, ...] = ()
+) -> None:
+    """Make the child SA ``child``, on an IKE SA that is there, on one that is being made, or on a new one.
+
+    Where an IKE SA is there, the selectors of a waiting ``packet`` (local, remote) go first (RFC 7296 section 2.9).
+    """
     for sa in endpoint.sas_of(connection.name):
         if not sa.flags & LEAVING:
-            window.enqueue(endpoint, sa, Task(ExchangeKind.NEW_CHILD, child=child), now)
+            window.enqueue(endpoint, sa, Task(ExchangeKind.NEW_CHILD, child=child, packet=packet), now)
             return
     for under_way in endpoint.initiations.values():
         if under_way.connection == connection.name and under_way.stage is not Stage.REFUSED:

@@ -95,30 +95,21 @@ def narrow_offer(
     ``remote_offer`` is TSi, ``local_offer`` TSr.  A policy that accepts the first selectors of both (those of the
     packet that made the peer ask) is chosen before all others; else the first that has anything in common with both.
     """
+    found: list[Narrowed] = []
     chosen: Narrowed | None = None
-    matching = 0
     for policy in connection.children:
         local, remote = narrow(local_offer, policy.local_ts), narrow(remote_offer, policy.remote_ts)
         if not local or not remote:
             continue
-        matching += 1
-        if all_covered(local_offer[:1], policy.local_ts) and all_covered(remote_offer[:1], policy.remote_ts):
-            chosen = Narrowed(policy, local, remote, False)
-            break
-        if chosen is None:
-            chosen = Narrowed(policy, local, remote, False)
-    if chosen is None:
+        found.append(Narrowed(policy, local, remote, False))
+        first_fits = all_covered(local_offer[:1], policy.local_ts) and all_covered(remote_offer[:1], policy.remote_ts)
+        if chosen is None and first_fits:
+            chosen = found[-1]
+    if not found:
         return None
+    chosen = chosen or found[0]
     whole = all_covered(local_offer, chosen.local_ts) and all_covered(remote_offer, chosen.remote_ts)
-    return chosen if whole or matching < 2 else chosen._replace(more=True)
-
-
-def match(
-    connection: Connection, remote_offer: tuple[TrafficSelector, ...], local_offer: tuple[TrafficSelector, ...]
-) -> tuple[ChildPolicy, tuple[TrafficSelector, ...], tuple[TrafficSelector, ...]] | None:
-    """``narrow_offer`` for those who need only the policy and the narrowed (local, remote) selectors."""
-    narrowed = narrow_offer(connection, remote_offer, local_offer)
-    return narrowed[:3] if narrowed is not None else None
+    return chosen if whole or len(found) == 1 else chosen._replace(more=True)
 
 
 def narrow_rekey(

@@ -43,6 +43,7 @@ from ipsecha.model.errors import WireError
 from ipsecha.model.numbers import PORT_IKE, PORT_NAT_T, ExchangeType, Notify
 from ipsecha.model.policy import Connection, Policy
 from ipsecha.model.records import Address, ExchangeKind, IkeSa
+from ipsecha.model.selectors import TrafficSelector
 from ipsecha.model.spi import Entropy, new_ike_spi, slot_of_ike_spi
 from ipsecha.wire.header import FLAG_INITIATOR, FLAG_RESPONSE, Header, parse_header
 
@@ -373,10 +374,12 @@ class IkeEndpoint(Tables):
             operations.enqueue(self, sa, kind, spi_in, now)
         self.end_step()
 
-    def acquire(self, connection: str, child: str, now: float) -> None:
-        """A packet needs a child SA that is not there (Start.TRAP)."""
+    def acquire(
+        self, connection: str, child: str, now: float, packet: tuple[TrafficSelector, TrafficSelector] | None = None
+    ) -> None:
+        """A packet needs a child SA that is not there (Start.TRAP); ``packet``: its (local, remote) selectors."""
         self.now = now
-        operations.acquire(self, connection, child, now)
+        operations.acquire(self, connection, child, packet or (), now)
         self.end_step()
 
     def peer_moved(self, spi_in: int, remote: Address, now: float) -> None:

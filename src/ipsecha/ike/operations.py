@@ -8,6 +8,7 @@ from ipsecha.ike import attempts, bring_up, connections, window
 from ipsecha.ike.flags import LEAVING
 from ipsecha.model.errors import PolicyError
 from ipsecha.model.records import ExchangeKind, IkeSa, Task
+from ipsecha.model.selectors import TrafficSelector
 
 if TYPE_CHECKING:
     from ipsecha.ike.endpoint import IkeEndpoint
@@ -33,13 +34,13 @@ def initiate(endpoint: IkeEndpoint, name: str, child: str | None, now: float) ->
         bring_up.bring_up(endpoint, connection, child, now)
 
 
-def acquire(endpoint: IkeEndpoint, name: str, child: str, now: float) -> None:
+def acquire(endpoint: IkeEndpoint, name: str, child: str, packet: tuple[TrafficSelector, ...], now: float) -> None:
     """Bring up a child SA for a packet that waits, unless it is there or on its way."""
     connection = endpoint.connection_named(name)
     if connection is None or not endpoint.active or bring_up.is_up(endpoint, connection, child):
         return
     if connection.child(child) is not None:
-        bring_up.bring_up(endpoint, connection, child, now)
+        bring_up.bring_up(endpoint, connection, child, now, packet)
 
 
 def terminate(endpoint: IkeEndpoint, now: float, name: str, local_spi: bytes, spi_in: int, child: str) -> int:
