@@ -65,20 +65,21 @@ def child_policy(
     return ChildPolicy(name=name, **fields)  # type: ignore[arg-type]
 
 
-def connection(local_ip: str, remote_ip: str, local_id: str, remote_id: str, **more: object) -> Connection:
+def connection(local_ip: str, remote_ip: str, own: str, peer: str, **more: object) -> Connection:
     """A connection with a PSK and one child, unless ``more`` says otherwise."""
     fields: dict[str, object] = {
         "local": (local_ip,),
         "remote": (remote_ip,),
-        "local_id": parse_identity(local_id),
-        "remote_id": parse_identity(remote_id),
+        "name": "site",
+        "local_id": parse_identity(own),
+        "remote_id": parse_identity(peer),
         "local_auth": Authentication.PSK,
         "remote_auth": Authentication.PSK,
         "proposals": (IKE_PROPOSAL,),
         "children": (child_policy(),),
         **more,
     }
-    return Connection(name="site", **fields)  # type: ignore[arg-type]
+    return Connection(**fields)  # type: ignore[arg-type]
 
 
 def left_connection(**more: object) -> Connection:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from ipsecha.ike import connections
 from ipsecha.model.effects import InstallChild, RemoveChild, UpdateChild
-from ipsecha.model.records import IkeSa
+from ipsecha.model.records import ChildSa, IkeSa
 
 if TYPE_CHECKING:
     from ipsecha.ike.endpoint import IkeEndpoint
@@ -30,12 +30,23 @@ def adopt(endpoint: IkeEndpoint, sa: IkeSa) -> None:
                 endpoint.emit(RemoveChild(child.spi_in))
         endpoint.drop_from_tables(before)
     for child in sa.children:
-        known = child.spi_in in endpoint.child_index
+        known = endpoint.child_index.get(child.spi_in)
+        if known is not None:
+            _keep_ceilings(before if known == spi else endpoint.sas.get(known), child)
         endpoint.child_index[child.spi_in] = spi
         # Always told of a known child: the data plane and the tables must hold one and the same object, since the
         # ceilings are raised in it.
-        endpoint.emit(UpdateChild(sa, child) if known else InstallChild(sa, child))
+        endpoint.emit(InstallChild(sa, child) if known is None else UpdateChild(sa, child))
     endpoint.put_into_tables(sa)
+
+
+def _keep_ceilings(holder: IkeSa | None, child: ChildSa) -> None:
+    """A record may have left the owner before the lease that overtook it was acknowledged there, and then bears lower
+    ceilings than this backup has already acknowledged.  Ceilings never fall."""
+    old = holder.child_by_inbound_spi(child.spi_in) if holder is not None else None
+    if old is not None:
+        child.in_ceiling = max(child.in_ceiling, old.in_ceiling)
+        child.out_ceiling = max(child.out_ceiling, old.out_ceiling)
 
 
 def forget(endpoint: IkeEndpoint, local_spi: bytes) -> None:
