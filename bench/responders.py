@@ -49,12 +49,12 @@ def _strongswan(topology: Topology, directory: Path) -> Iterator[int]:
 def _measure(topology: Topology, directory: Path, responder: Responder, count: int) -> Cost:
     with (
         responder(topology, directory / "responder") as pid,
-        sites.initiators(topology, directory / "initiator", WARM + count) as peer,
+        sites.initiators(topology, directory / "initiator") as peer,
     ):
         peer.load()
-        sites.call_all(peer, range(WARM))
+        sites.call_all(peer, WARM)
         cpu_before, memory_before = cpu_s(pid), resident(pid)
-        sites.call_all(peer, range(WARM, WARM + count))
+        sites.call_all(peer, count)
         return Cost((cpu_s(pid) - cpu_before) / count, (resident(pid) - memory_before) / count)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from ipsecha.lab.vici import Section, Vici
 IKE = "aes256gcm16-prfsha256-x25519"
 ESP = "aes256gcm16"
 RESPONDER = network.MEMBER_OUTER[0]
+CLIENTS = 16
 PARALLEL = 32
 
 SILENT: Section = {"filelog": {"null": {"path": "/dev/null", "default": "-1"}}}
@@ -25,11 +25,6 @@ SILENT: Section = {"filelog": {"null": {"path": "/dev/null", "default": "-1"}}}
 def missing() -> str | None:
     """Why measurements with strongSwan in namespaces are not possible here, or None."""
     return namespaces.available() or strongswan.available()
-
-
-def client(number: int) -> str:
-    """The identity of a client."""
-    return f"client-{number}.example"
 
 
 def responder_member(namespace: Namespace, directory: Path) -> Member:
@@ -59,28 +54,29 @@ def configure_responder(gateway: StrongSwan) -> None:
     gateway.load()
 
 
-def initiators(topology: Topology, directory: Path, count: int) -> StrongSwan:
-    """A strongSwan (not started) that plays ``count`` clients, each with its own identity, all for the same networks:
-    so strongSwan's userspace ESP needs no route for each of them, on neither side."""
-    settings: Section = {**SILENT, "ikesa_table_size": "4096", "ikesa_table_segments": "16"}
+def initiators(topology: Topology, directory: Path) -> StrongSwan:
+    """A strongSwan (not started) that plays ``CLIENTS`` clients, who call again and again without giving up what they
+    have.  All of them want the same networks: so strongSwan's userspace ESP needs no route for each call."""
+    settings: Section = {**SILENT, "reuse_ikesa": "no", "ikesa_table_size": "4096", "ikesa_table_segments": "16"}
     peer = StrongSwan(topology["peer"], directory, settings)
     peer.add_secret(stage.PSK_TEXT)
-    for number in range(count):
+    for number in range(CLIENTS):
         children: dict[str, Section] = {f"n{number}": child([network.NET_B], [network.NET_A], ESP)}
-        near, far = (network.PEER_OUTER, client(number)), (RESPONDER, stage.GATEWAY_ID)
+        near, far = (network.PEER_OUTER, f"client-{number}.example"), (RESPONDER, stage.GATEWAY_ID)
         peer.connections[f"c{number}"] = connection(near, far, children, ike=IKE, unique="never")
     return peer
 
 
-def call_all(peer: StrongSwan, numbers: Sequence[int]) -> None:
-    """Lets the clients of these numbers call, ``PARALLEL`` at a time; returns when all have their child SA."""
+def call_all(peer: StrongSwan, count: int) -> None:
+    """Lets clients call ``count`` times, ``PARALLEL`` at a time; returns when all calls have their child SA."""
     with Vici(peer.socket, 30.0) as vici, Vici(peer.socket, 30.0) as ear:
         events = ear.listen("child-updown")
-        for place, number in enumerate(numbers):
-            if place >= PARALLEL:
+        for number in range(count):
+            if number >= PARALLEL:
                 _expect_up(next(events))
-            vici.call("initiate", {"ike": f"c{number}", "child": f"n{number}", "timeout": "-1"})
-        for _ in numbers[:PARALLEL]:
+            client = str(number % CLIENTS)
+            vici.call("initiate", {"ike": f"c{client}", "child": f"n{client}", "timeout": "-1"})
+        for _ in range(min(count, PARALLEL)):
             _expect_up(next(events))
 
 
