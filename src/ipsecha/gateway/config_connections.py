@@ -112,7 +112,9 @@ def _read_connection(
         retransmit_factor=table.get("retransmit_factor", values.number(1.0, 4.0), _PLAIN.retransmit_factor),
         retransmit_tries=table.get("retransmit_tries", values.integer(1, 30), _PLAIN.retransmit_tries),
         unique=table.get("unique", values.boolean, _PLAIN.unique),
-        keepalive_s=table.get("keepalive", values.duration(1.0, 600.0, word="off"), _PLAIN.keepalive_s),
+        keepalive_s=table.get(
+            "keepalive", values.duration(1.0, 600.0, word="off", word_s=values.NEVER_S), _PLAIN.keepalive_s
+        ),
     )
     table.finish()
     return (connection if peers.local and local_id is not None else None), auth.secrets

@@ -273,3 +273,16 @@ def test_mistakes_of_both_files_come_together(tmp_path: Path) -> None:
         ("policy.toml", 1, "surprise"),
         ("alpha.toml", 1, "surprise"),
     ]
+
+
+def test_off_and_never(tmp_path: Path) -> None:
+    """A timer that is off never comes due: 0 where the core takes it for "none", else a century."""
+    folder = copy("single-psk", tmp_path)
+    text = (folder / "policy.toml").read_text()
+    text = text.replace("psk_file", 'rekey = "never"\ndpd = "off"\nkeepalive = "off"\npsk_file', 1)
+    (folder / "policy.toml").write_text(f'{text}rekey = "never"\nlife = "never"\nrekey_bytes = "never"\n')
+    (paris,) = load_policy(folder / "policy.toml").policy.connections
+    century = 100 * 365 * 86400.0
+    assert (paris.rekey_s, paris.dpd_s, paris.life_s, paris.keepalive_s) == (0, 0, century, century)
+    (lan,) = paris.children
+    assert (lan.rekey_s, lan.rekey_bytes, lan.life_s) == (0, 0, century)
