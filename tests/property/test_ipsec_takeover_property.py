@@ -189,25 +189,28 @@ class TakeoverHistory(RuleBasedStateMachine):
         self.owner, self.backup = new, old
 
     @precondition(lambda self: self.backup is None)
-    @rule(between=st.integers(0, 300), early=st.booleans())
-    def backup_joins(self, between: int, early: bool) -> None:
-        """The owner asks from now on, then encodes its records; a lease may arrive before its record does."""
-        self.owner.sad.set_leasing(Leasing.LEASED)
+    @rule(between=st.integers(0, 300), order=st.sampled_from(["leases first", "record first", "closing"]))
+    def backup_joins(self, between: int, order: str) -> None:
+        """The backup gets the record and what the owner has used beyond it, in any order, and is one when it has
+        both.  ``closing``: the record is encoded while the owner still works alone."""
+        if order != "closing":
+            self.owner.sad.set_leasing(Leasing.LEASED)
         found = self.owner.sad.installed(SPI)
         assert found is not None
         record = copy_of(found[1])
         self.check_sent(self.owner.send(*[udp(size=64)] * between))
-        self.backup = Side(mode=Leasing.LEASED)
-        self.backup.sad.deactivate()
-        if early:
-            entries = self.owner.sad.lease_requests(self.owner.now)
-            self.backup.sad.apply_leases(entries)
-            self.backup.install(record)
-            sent, delivered = self.owner.grant(entries)
-            self.check_sent(sent)
-            self.check_delivered(delivered)
-        else:
-            self.backup.install(record)
+        backup = Side(mode=Leasing.LEASED)
+        backup.sad.deactivate()
+        self.owner.sad.set_leasing(Leasing.LEASED)
+        entries = self.owner.sad.lease_requests(self.owner.now)
+        if order == "leases first":
+            backup.sad.apply_leases(entries)
+        backup.install(record)
+        if order != "leases first":
+            backup.sad.apply_leases(entries)
+        self.backup = backup
+        if entries:
+            self.in_flight.append(entries)
 
 
 TestTakeoverHistory = TakeoverHistory.TestCase

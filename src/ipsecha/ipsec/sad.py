@@ -71,7 +71,7 @@ class Sad:
         self._path_mtu = path_mtu
         self._incarnation = 0
         self._above_lane = False
-        self._wanting: dict[int, LiveSa] = {}
+        self._wanting: set[int] = set()
         self._unshared: set[int] = set()  # ceilings raised without a backup
         self._unacknowledged: set[int] = set()  # of those, what the present backup has not yet acknowledged
         self._exact: dict[int, tuple[int, int, int, int]] = {}
@@ -106,7 +106,7 @@ class Sad:
     def remove(self, spi_in: int) -> None:
         self._installed.pop(spi_in, None)
         self.spd.drop(spi_in)
-        self._wanting.pop(spi_in, None)
+        self._wanting.discard(spi_in)
         self._exact.pop(spi_in, None)
         self._early.pop(spi_in, None)
         self._own.discard(spi_in)
@@ -136,7 +136,14 @@ class Sad:
         self.active = True
 
     def deactivate(self) -> None:
-        """Cease to be the owner; the SAs in use stay for ``exact_counters``."""
+        """Cease to be the owner; the SAs in use stay for ``exact_counters``.
+
+        What was asked for and not answered counts as granted: the next owner may have heard of it and use it.
+        """
+        if self.active and self.leasing is Leasing.LEASED:
+            for live in self.lives.values():
+                live.child.in_ceiling = max(live.child.in_ceiling, live.in_lease.requested)
+                live.child.out_ceiling = max(live.child.out_ceiling, live.out_lease.requested)
         self.active = False
         self._exact.clear()
         self._wanting.clear()
@@ -223,16 +230,25 @@ class Sad:
         ceiling.
         """
         if mode is Leasing.LEASED and self.leasing is not Leasing.LEASED:
-            if self._above_lane and self.active:
-                for spi_in in self._installed:
-                    self.adopt(spi_in)
-                self._above_lane = False
+            self._settle_lanes()
             self._unacknowledged |= self._unshared
             self._unshared = set()
+            for spi_in in self._unacknowledged:
+                self._want(spi_in)
         self.leasing = mode
         for live in self.lives.values():
             self._bound_by_mode(live)
         return [live for live in self.lives.values() if live.held_in or live.held_out]
+
+    def _settle_lanes(self) -> None:
+        """After a takeover above the lanes, SAs that no packet has touched yet: their records say so too."""
+        if not (self._above_lane and self.active):
+            return
+        for spi_in, (_, child) in self._installed.items():
+            if spi_in not in self.lives and spi_in not in self._own:
+                child.out_ceiling += lane_width(child.suite.esn)
+                self._unshared.add(spi_in)
+        self._above_lane = False
 
     def _bound_by_mode(self, live: LiveSa) -> None:
         child = live.child
@@ -251,7 +267,7 @@ class Sad:
         live.in_lease.restart(-1 if unknown else live.in_lease.limit)
         live.out_lease.restart(-1 if unknown else live.out_lease.limit)
         if unknown or live.held_in or live.held_out:
-            self._want(live)
+            self._want(live.spi_in)
 
     def may_send(self, live: LiveSa, now: float) -> bool:
         """Whether ``next_out`` may be used; called when it is above the lease's mark, and asks for more there."""
@@ -286,7 +302,7 @@ class Sad:
 
     def _extend(self, live: LiveSa, inbound: int = 0, outbound: int = 0) -> None:
         if self.leasing is Leasing.LEASED:
-            self._want(live)
+            self._want(live.spi_in)
             return
         child = live.child
         self._unshared.add(live.spi_in)
@@ -297,26 +313,27 @@ class Sad:
             child.out_ceiling = max(child.out_ceiling, outbound)
             live.out_lease.grant(child.out_ceiling)
 
-    def _want(self, live: LiveSa) -> None:
+    def _want(self, spi_in: int) -> None:
         if not self._wanting:
             self.events.leases_wanted()
-        self._wanting[live.spi_in] = live
+        self._wanting.add(spi_in)
 
     def lease_requests(self, now: float) -> list[LeaseEntry]:
         """The extensions that are wanted since the last call; O(those)."""
         wanting = self._wanting
         if not wanting:
             return []
-        self._wanting = {}
+        self._wanting = set()
         self.budget.note(len(wanting), now)
-        return [
-            LeaseEntry(
-                spi,
-                max(live.in_lease.requested, live.child.in_ceiling),
-                max(live.out_lease.requested, live.child.out_ceiling),
-            )
-            for spi, live in wanting.items()
-        ]
+        return [self._entry(spi_in) for spi_in in wanting]
+
+    def _entry(self, spi_in: int) -> LeaseEntry:
+        child = self._installed[spi_in][1]
+        live = self.lives.get(spi_in)
+        if live is None:
+            return LeaseEntry(spi_in, child.in_ceiling, child.out_ceiling)
+        inbound, outbound = live.in_lease.requested, live.out_lease.requested
+        return LeaseEntry(spi_in, max(inbound, child.in_ceiling), max(outbound, child.out_ceiling))
 
     def grant(self, entries: Iterable[LeaseEntry]) -> list[LiveSa]:
         """The backup has acknowledged these ceilings: the SAs whose packets were held."""
