@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from ike_pair import Pair, Side
-
 from ipsecha.ike.flags import LEAVING
+from ipsecha.model.numbers import HeaderFlag, Payload
 from ipsecha.model.records import ChildState, IkeSa
 
 
@@ -28,8 +28,23 @@ def check_at_rest(side: Side) -> None:
     assert set(side.endpoint.child_index) == set(side.installed), "an SPI is reserved for nothing"
 
 
+def check_messages(pair: Pair) -> None:
+    """No two different messages bear one message ID in one direction (I4), and no IV is used twice under one key (I1):
+    whoever has sent them."""
+    by_id: dict[tuple[bytes, int, int], bytes] = {}
+    by_iv: dict[tuple[bytes, int, bytes], bytes] = {}
+    for packet in pair.sent:
+        data = packet.data
+        if len(data) < 40 or data[16] != Payload.SK:
+            continue
+        spis, flags = data[:16], data[19]
+        assert by_id.setdefault((spis, flags, packet.message_id), data) == data
+        assert by_iv.setdefault((spis, flags & HeaderFlag.INITIATOR, data[32:40]), data) == data
+
+
 def check_agreement(pair: Pair) -> None:
     """Both sides are at rest and hold the same IKE SAs with the same child SAs and keys."""
+    check_messages(pair)
     for side in pair.sides:
         check_at_rest(side)
     left, right = live(pair.left), live(pair.right)

@@ -4,7 +4,6 @@ nothing but them."""
 from __future__ import annotations
 
 from ike_pair import Packet, Pair, Side
-
 from ipsecha.ike.endpoint import IkeEndpoint
 from ipsecha.model.effects import Replicate, Withdraw
 from ipsecha.model.records import decode_record, encode_record

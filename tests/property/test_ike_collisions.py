@@ -7,6 +7,7 @@ import os
 import random
 
 import pytest
+
 from ike_agreement import check_agreement, live
 from ike_failover import Backup
 from ike_pair import Packet, Pair, Side, child_policy, esp, left_connection, right_connection
