@@ -75,7 +75,8 @@ class Daemon:
         self.loop = loop
         self.stopped = asyncio.Event()
         clock = ClusterClock()
-        endpoint = IkeEndpoint(config.policy, config.credentials, os.urandom, wall_clock=time.time)
+        ports = config.member.device.port, config.member.device.nat_port
+        endpoint = IkeEndpoint(config.policy, config.credentials, os.urandom, wall_clock=time.time, ports=ports)
         self.gateway = Gateway(loop, clock, endpoint)
         self.gateway.plane = _plane(config, self.gateway)
         self.side: PairSide | None = None
