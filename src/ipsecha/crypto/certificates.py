@@ -9,7 +9,6 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.hashes import SHA256, SHA384, SHA512
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from cryptography.utils import CryptographyDeprecationWarning
 from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID, NameOID
 
 from ipsecha.crypto.keys import VerifyingKey, accepted_public_key
@@ -17,7 +16,14 @@ from ipsecha.model.errors import CryptoError
 from ipsecha.model.identity import Identity
 from ipsecha.model.numbers import IdType
 
-_UNREADABLE = (ValueError, TypeError, UnsupportedAlgorithm, x509.DuplicateExtension, x509.UnsupportedGeneralNameType)
+_UNREADABLE = (
+    ValueError,
+    TypeError,
+    UnsupportedAlgorithm,
+    x509.InvalidVersion,
+    x509.DuplicateExtension,
+    x509.UnsupportedGeneralNameType,
+)
 
 _CERTIFICATE_LONGEST = 65535  # octets: what a CERT payload can hold
 
@@ -74,8 +80,9 @@ class Certificate:
         self.der = der
         try:
             with warnings.catch_warnings():
-                # the library warns of oddities (negative serial numbers ...) that strangers' certificates may have
-                warnings.simplefilter("ignore", CryptographyDeprecationWarning)
+                # the library warns of oddities (negative serial numbers, lengths of names ...) that strangers'
+                # certificates may have: each would be a line of log
+                warnings.simplefilter("ignore")
                 self.x509 = x509.load_der_x509_certificate(der)
                 self._read_fields()
         except _UNREADABLE as error:

@@ -10,8 +10,15 @@ from ipsecha.model.errors import PolicyError
 from ipsecha.model.numbers import IdType
 
 
+_SHOWN_OCTETS = 255
+"""Of an identity's data: longer than any domain name; what a stranger claims to be may have 64 KiB."""
+
+
 class Identity(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """``kind`` is an ``IdType`` number, ``data`` the identification data as on the wire."""
+    """``kind`` is an ``IdType`` number, ``data`` the identification data as on the wire.
+
+    Its text is one line of bounded length whatever ``data`` is: it stands in logs before anything is authenticated.
+    """
 
     kind: int
     data: bytes
@@ -19,10 +26,14 @@ class Identity(msgspec.Struct, frozen=True, array_like=True, gc=False):
     def __str__(self) -> str:
         if self.kind in (IdType.IPV4_ADDR, IdType.IPV6_ADDR) and len(self.data) in (4, 16):
             return str(ipaddress.ip_address(self.data))
+        shown, more = self.data[:_SHOWN_OCTETS], "..." if len(self.data) > _SHOWN_OCTETS else ""
         if self.kind in (IdType.FQDN, IdType.RFC822_ADDR):
-            return self.data.decode("utf-8", "backslashreplace")
+            text = shown.decode("utf-8", "backslashreplace")
+            if not text.isprintable():
+                text = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
+            return text + more
         name = IdType(self.kind).name.lower() if self.kind in IdType._value2member_map_ else f"id{self.kind}"
-        return f"{name}:{self.data.hex()}"
+        return f"{name}:{shown.hex()}{more}"
 
     __repr__ = __str__
 
