@@ -42,6 +42,11 @@ def due(seconds: float | None) -> str:
     return f"in {lasting(seconds)}" if seconds > 0 else "now"
 
 
+def counted(number: int, noun: str) -> str:
+    """``1 packet``, ``1,234 packets``."""
+    return f"{grouped(number)} {noun}{'' if number == 1 else 's'}"
+
+
 def grouped(number: int) -> str:
     """``12345678`` as ``12,345,678``: sequence numbers are compared digit by digit."""
     return f"{number:,}"

@@ -6,7 +6,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from ipsecha.cli.quantities import grouped, lasting, octets, scaled
+from ipsecha.cli.quantities import counted, grouped, lasting, octets, scaled
 from ipsecha.gateway.views import ClusterView, StatusView
 
 _GOOD, _FAIR, _BAD = "bold green", "bold yellow", "bold red"
@@ -58,17 +58,14 @@ def _facts(view: StatusView) -> RenderableType:
             table.add_row(f"  {name}", value)
     if view.loss_bound is not None:
         bound = view.loss_bound
-        text = f"an SA would lose at most {_packets(bound.packets)} inbound ({lasting(bound.seconds)} of traffic)"
+        most = counted(bound.packets, "packet")
+        text = f"an SA would lose at most {most} inbound ({lasting(bound.seconds)} of traffic)"
         table.add_row("  failover now", text if bound.packets else "no SA would lose a packet to its lease")
     half_open = f", {view.half_open} half-open" if view.half_open else ""
-    table.add_row("  tunnels", f"{grouped(view.ike_sas)} IKE SAs{half_open}, {grouped(view.child_sas)} child SAs")
+    table.add_row("  tunnels", f"{counted(view.ike_sas, 'IKE SA')}{half_open}, {counted(view.child_sas, 'child SA')}")
     table.add_row("  inbound", f"{scaled(view.packets_in)} packets, {octets(view.bytes_in)}")
     table.add_row("  outbound", f"{scaled(view.packets_out)} packets, {octets(view.bytes_out)}")
     return table
-
-
-def _packets(number: int) -> str:
-    return f"{grouped(number)} packet{'' if number == 1 else 's'}"
 
 
 def _cluster_facts(cluster: ClusterView) -> list[tuple[str, Text | str]]:
@@ -76,7 +73,7 @@ def _cluster_facts(cluster: ClusterView) -> list[tuple[str, Text | str]]:
     partner.append(", ").append(cluster.partner_state or "?", style=_GOOD if _is_there(cluster) else _BAD)
     if cluster.last_beat_s is not None:
         partner.append(f", last beat {lasting(cluster.last_beat_s)} ago")
-    lag = "none" if not cluster.sync_lag else f"{grouped(cluster.sync_lag)} commits, {lasting(cluster.sync_lag_s)}"
+    lag = f"{counted(cluster.sync_lag, 'commit')}, {lasting(cluster.sync_lag_s)}" if cluster.sync_lag else "none"
     facts: list[tuple[str, Text | str]] = [
         ("cluster", f"{cluster.name} ({cluster.mode}), epoch {cluster.epoch}"),
         ("partner", partner),

@@ -215,6 +215,7 @@ def test_status_for_people(daemon: Daemon, columns: int) -> None:
         "192.0.2.10/24, 2001:db8::1234:10/64 (held here)",
         "an SA would lose at most 444 packets inbound (100ms of traffic)",
         "41.2 M packets, 52.0 GB",
+        "1 IKE SA, 1 child SA",
         "esp-replayed  3",
     ):
         assert text in output
@@ -250,7 +251,8 @@ def test_sas_for_people(daemon: Daemon, columns: int) -> None:
         "paris.example.net  [2001:db8:ffff:1234::1]:4500, behind a NAT",
         "1122334455667788_i  99aabbccddeeff00_r",
         "our next ID is 12, the peer's is 7",
-        "aes256gcm16-prfsha256-x25519, initiator",
+        "IKE       aes256gcm16-prfsha256-x25519, initiator",
+        "ESP       aes256gcm16-esn",
         "99887766",
         "+50.0k",
     ):
