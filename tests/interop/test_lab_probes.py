@@ -9,7 +9,7 @@ import pytest
 
 from ipsecha.lab import capture, network
 from ipsecha.lab.capture import Capture, play_back
-from ipsecha.lab.namespaces import set_cable
+from ipsecha.lab.namespaces import set_cables
 from ipsecha.lab.probes import Probes, Side, worst
 from ipsecha.lab.strongswan import StrongSwan, child, connection
 
@@ -41,9 +41,9 @@ def test_an_outage_is_measured_and_a_played_back_capture_is_refused(tmp_path: Pa
         begin = time.monotonic()
         time.sleep(0.3)
         fault_at = time.monotonic()
-        set_cable(topology["sw"], "gw1", network.OUTER, connected=False)
+        set_cables(topology["sw"], "gw1", [network.OUTER], connected=False)
         time.sleep(0.3)
-        set_cable(topology["sw"], "gw1", network.OUTER, connected=True)
+        set_cables(topology["sw"], "gw1", [network.OUTER], connected=True)
         probes.wait_until_answered()
         play_back(topology["peer"], [p for p in capture.esp(wire.packets()) if p.source == PEER[0]], tmp_path)
         probes.settle()

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from ipsecha.lab.namespaces import NETNS_DIRECTORY, Topology, remove_leftovers, set_cable
+from ipsecha.lab.namespaces import NETNS_DIRECTORY, Topology, remove_leftovers, set_cables
 
 pytestmark = pytest.mark.root
 
@@ -34,9 +34,9 @@ def test_bridge_carries_both_families_and_a_pulled_cable_does_not() -> None:
         build(topology)
         assert topology["a"].ping("192.0.2.2")
         assert topology["a"].ping("2001:db8::2")
-        set_cable(topology["sw"], "b", "eth0", connected=False)
+        set_cables(topology["sw"], "b", ["eth0"], connected=False)
         assert not topology["a"].ping("192.0.2.2", timeout_s=1)
-        set_cable(topology["sw"], "b", "eth0", connected=True)
+        set_cables(topology["sw"], "b", ["eth0"], connected=True)
         assert topology["a"].ping("192.0.2.2")
     assert names_of(os.getpid()) == []
 

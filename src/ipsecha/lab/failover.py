@@ -77,6 +77,8 @@ class Outcome(msgspec.Struct):
     owner_after: str = ""
     epoch_before: int = 0
     epoch_after: int = 0
+    spis_before: list[str] = []  # of the child SAs, as the members tell
+    spis_after: list[str] = []
     taken_over_s: float | None = None  # from the fault until the survivor says that it is active
     a: Report | None = None
     b: Report | None = None
@@ -103,10 +105,12 @@ def play(scene: Scene, fault: Fault, tell: Tell, *, steady_s: float = 1.0, patie
     standby.wait_for("protection", lambda member: _protection(active) == PROTECTED)
     time.sleep(steady_s)
     outcome.owner_before, outcome.epoch_before = active.name, _epoch(active.status())
+    outcome.spis_before = _spis(active)
     fault_at = scene.strike(fault, active)
     tell(f"fault: {fault.value} of {active.name}")
     outcome.taken_over_s = _watch(scene, active, standby, fault_at, patience_s, tell)
     outcome.owner_after, outcome.epoch_after = _owner(scene.members), _epoch_of(standby)
+    outcome.spis_after = _spis(standby)
     time.sleep(steady_s)
     before_playback = _packets(scene)
     outcome.played_back = scene.play_back(_old_inbound(scene, before_playback, fault_at))
@@ -197,6 +201,13 @@ def _epoch_of(member: Member) -> int:
         return 0
 
 
+def _spis(member: Member) -> list[str]:
+    try:
+        return sorted(spi for child in member.children() for spi in (child.spi_in, child.spi_out))
+    except (ControlError, OSError):
+        return []
+
+
 def _owner(members: tuple[Member, Member]) -> str:
     return " and ".join(member.name for member in members if member.role() == ACTIVE) or "nobody"
 
@@ -252,6 +263,11 @@ def judge(outcome: Outcome, scene: Scene, packets: list[Packet], fault_at: float
             f"{a.duplicates + b.duplicates} duplicates, {outcome.played_back} old packets played back",
         ),
         Verdict(
+            "the tunnel is the same: no SA was replaced",
+            bool(outcome.spis_before) and outcome.spis_before == outcome.spis_after,
+            f"SPIs {', '.join(outcome.spis_before)}; then {', '.join(outcome.spis_after) or 'none'}",
+        ),
+        Verdict(
             "the failed member returns as standby",
             outcome.returned_s is not None,
             f"after {outcome.returned_s:.1f} s" if outcome.returned_s is not None else "it did not",
@@ -268,9 +284,9 @@ def _wire_verdicts(outcome: Outcome, scene: Scene, packets: list[Packet], fault_
     overlap = _overlap([packet for packet in capture.esp(packets) if packet.source == scene.cluster_address], fault_at)
     found = [
         Verdict(
-            "no renegotiation: the same SAs, no handshake",
+            "no renegotiation on the wire",
             len(ways) == 2 and not fresh and outcome.handshakes == 0,
-            f"SPIs {', '.join(direction.spi for direction in kept)}; {len(fresh)} new, {outcome.handshakes} handshakes",
+            f"{len(kept)} SPIs go on, {len(fresh)} are new, {outcome.handshakes} handshakes",
         ),
         Verdict(
             "no sequence number is used twice",

@@ -185,9 +185,10 @@ def port_name(role: str, interface: str) -> str:
     return f"{role}-{interface}"
 
 
-def set_cable(switch: Namespace, role: str, interface: str, connected: bool) -> None:
-    """Pulls or plugs the cable between a namespace and the switch: the far end loses or regains its carrier."""
-    switch.ip(f"link set {port_name(role, interface)} {'up' if connected else 'down'}")
+def set_cables(switch: Namespace, role: str, interfaces: Sequence[str], connected: bool) -> None:
+    """Pulls or plugs the cables between a namespace and the switch: the far ends lose or regain their carrier."""
+    state = "up" if connected else "down"
+    switch.ip(*(f"link set {port_name(role, interface)} {state}" for interface in interfaces))
 
 
 def remove_leftovers() -> list[str]:

@@ -12,7 +12,7 @@ from ipsecha.lab import capture, network, stage
 from ipsecha.lab.capture import Capture, Packet
 from ipsecha.lab.failover import Fault
 from ipsecha.lab.member import Member
-from ipsecha.lab.namespaces import Topology, set_cable
+from ipsecha.lab.namespaces import Topology, set_cables
 from ipsecha.lab.probes import Probes
 from ipsecha.lab.stage import CHILD, CONNECTION, Certificates, Tunnel
 from ipsecha.lab.strongswan import StrongSwan
@@ -55,9 +55,8 @@ class NamespaceScene:
         if fault is Fault.HANG:
             return active.hang()
         if fault is Fault.LINK:
-            for interface in CABLES:
-                set_cable(self.topology["sw"], active.name, interface, connected=False)
-            return at
+            set_cables(self.topology["sw"], active.name, CABLES, connected=False)
+            return time.monotonic()
         active.switchover()
         return at
 
@@ -67,8 +66,7 @@ class NamespaceScene:
         elif fault is Fault.HANG:
             failed.resume()
         elif fault is Fault.LINK:
-            for interface in CABLES:
-                set_cable(self.topology["sw"], failed.name, interface, connected=True)
+            set_cables(self.topology["sw"], failed.name, CABLES, connected=True)
 
     def play_back(self, packets: list[Packet]) -> int:
         return capture.play_back(self.topology["peer"], packets, self.directory)

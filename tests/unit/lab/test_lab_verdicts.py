@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
 
@@ -61,9 +62,15 @@ WIRE = [
 ]
 
 
-def failing(wire: list[Packet], a: Report = GOOD, owner: str = "gw2", returned_s: float | None = 1.0) -> set[str]:
+def failing(
+    wire: list[Packet],
+    a: Report = GOOD,
+    owner: str = "gw2",
+    returned_s: float | None = 1.0,
+    spis_after: Sequence[str] = ("1", "2"),
+) -> set[str]:
     """The claims that do not hold."""
-    outcome = Outcome("kill", "gw1", owner, 5, 6, 0.1, a, GOOD, returned_s=returned_s)
+    outcome = Outcome("kill", "gw1", owner, 5, 6, ["1", "2"], list(spis_after), 0.1, a, GOOD, returned_s=returned_s)
     scene: Scene = FakeScene()
     read_wire(outcome, scene, wire, FAULT_AT)
     outcome.verdicts = judge(outcome, scene, wire, FAULT_AT)
@@ -81,8 +88,8 @@ def test_a_good_failover_holds() -> None:
     [
         ([esp(10.4, NEW, OUT, 2)], "no sequence number is used twice"),
         ([esp(10.4, OLD, OUT, 3)], "one owner at a time sends"),
-        ([ike(10.4, 36)], "no renegotiation: the same SAs, no handshake"),
-        ([esp(10.4, NEW, 0x3333, 1)], "no renegotiation: the same SAs, no handshake"),
+        ([ike(10.4, 36)], "no renegotiation on the wire"),
+        ([esp(10.4, NEW, 0x3333, 1)], "no renegotiation on the wire"),
     ],
 )
 def test_what_must_not_be_on_the_wire(extra: list[Packet], claim: str) -> None:
@@ -90,7 +97,7 @@ def test_what_must_not_be_on_the_wire(extra: list[Packet], claim: str) -> None:
 
 
 def test_a_wire_that_falls_silent_is_no_proof() -> None:
-    assert failing(WIRE[:5]) == {"no renegotiation: the same SAs, no handshake"}
+    assert failing(WIRE[:5]) == {"no renegotiation on the wire"}
 
 
 def test_what_the_probes_and_members_must_show() -> None:
@@ -98,12 +105,13 @@ def test_what_the_probes_and_members_must_show() -> None:
     assert failing(WIRE, GOOD._replace(recovered_s=None)) == {"traffic flows again, both ways"}
     for owner in ("gw1", "nobody"):
         assert failing(WIRE, owner=owner) == {"the other member owns the tunnel, in a later epoch"}
+    assert failing(WIRE, spis_after=["1", "3"]) == {"the tunnel is the same: no SA was replaced"}
     assert failing(WIRE, returned_s=None) == {"the failed member returns as standby"}
 
 
 def test_without_a_capture_there_are_no_verdicts_on_the_wire() -> None:
-    outcome = Outcome("kill", "gw1", "gw2", 5, 6, 0.1, GOOD, GOOD, returned_s=1.0)
-    assert len(judge(outcome, FakeScene(wire=False), [], FAULT_AT)) == 4
+    outcome = Outcome("kill", "gw1", "gw2", 5, 6, a=GOOD, b=GOOD, returned_s=1.0)
+    assert len(judge(outcome, FakeScene(wire=False), [], FAULT_AT)) == 5
 
 
 def test_settings_are_written_as_toml() -> None:
