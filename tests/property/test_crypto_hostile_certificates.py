@@ -59,14 +59,14 @@ def test_spoiled_chains_and_signatures(kind: str) -> None:
         chain = [spoiled(rng, der) if rng.random() < 0.7 else der for der in holder.chain]
         proof = spoiled(rng, signature) if rng.random() < 0.5 else signature
         claimed = peer if rng.random() < 0.5 else Identity(rng.randrange(12), rng.choice(chain)[: rng.randrange(90)])
+        reason = ""
         try:
             ours.verify("site", claimed, tuple(chain), rng.choice((method, 1, 9, 14)), proof, OCTETS, WALL_TIME)
         except CryptoError as error:
-            assert str(error).isprintable()
-            assert len(str(error)) < 500
-        else:
-            assert claimed == peer
-            assert chain[0] == holder.certificate
+            reason = str(error)
+        assert reason.isprintable()
+        assert len(reason) < 500
+        assert reason or (claimed == peer and chain[0] == holder.certificate)
 
 
 @pytest.mark.parametrize("version", [1, 3, 9, 255])

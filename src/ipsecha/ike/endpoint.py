@@ -16,11 +16,11 @@ from ipsecha.crypto.credentials import Credentials
 from ipsecha.ike import (
     attempts,
     auth,
-    bring_up,
     children,
     collisions,
     connections,
     deadlines,
+    due,
     exchanges,
     init,
     operations,
@@ -48,11 +48,11 @@ from ipsecha.model.spi import Entropy, new_ike_spi, slot_of_ike_spi
 from ipsecha.wire.header import FLAG_INITIATOR, FLAG_RESPONSE, Header, parse_header
 
 INFO, WARNING, ERROR = 20, 30, 40
-TIMERS_PER_CALL = 256
 LAST_RESPONSES = 256
 JITTER_STOCK = 64
 ADDRESSES = 1024
 UNPROTECTED_RATE, UNPROTECTED_BURST = 50.0, 100.0
+INIT_RATE, INIT_BURST = 500.0, 1000.0
 REPORT_RATE, REPORT_BURST = 1.0, 20.0
 
 
@@ -89,6 +89,7 @@ class IkeEndpoint(Tables):
         self.response_handlers = exchanges.RESPONSE_HANDLERS
         self.starters = exchanges.STARTERS
         self.unprotected_answers = TokenBucket(UNPROTECTED_RATE, UNPROTECTED_BURST)
+        self.init_answers = TokenBucket(INIT_RATE, INIT_BURST)  # errors in answer to IKE_SA_INIT
         self.reports = TokenBucket(REPORT_RATE, REPORT_BURST)
         self._background: standby.BackgroundPass | None = None
         self._last_responses: dict[bytes, tuple[bytes, ...]] = {}
@@ -159,6 +160,8 @@ class IkeEndpoint(Tables):
         self.drop_from_tables(sa)
         self.timers.cancel(spi)
         self.keepalives.pop(spi, None)
+        for direction in (b"q", b"r"):
+            self.reassembly.forget(spi + direction)
         for child in sa.children:
             self.child_index.pop(child.spi_in, None)
             self._emitted.append(RemoveChild(child.spi_in))
@@ -289,13 +292,7 @@ class IkeEndpoint(Tables):
         if self._background is not None and not self._background.run(self, now):
             self._background = None
         self.half_open.expire(self, now)
-        for key in self.timers.due(now, TIMERS_PER_CALL):
-            if isinstance(key, str):
-                bring_up.fire(self, key, now)
-            elif key in self.sas:
-                deadlines.fire(self, self.sas[key], now)
-            elif key in self.initiations:
-                attempts.fire(self, self.initiations[key], now)
+        due.run(self, now)
         self.end_step()
 
     def take_effects(self) -> list[Effect]:

@@ -5,6 +5,7 @@ They are types of their own, not replicated: nonces and whole messages live here
 
 from __future__ import annotations
 
+import ipaddress
 from enum import Enum
 from typing import TYPE_CHECKING
 
@@ -35,6 +36,14 @@ class HalfOpen(msgspec.Struct, gc=False):
     flags: int
     peer_hashes: tuple[int, ...] | None  # SIGNATURE_HASH_ALGORITHMS; None: not sent
     created_at: float
+    source: str = ""  # whose share of the table this takes
+
+
+def source_of(address: str) -> str:
+    """What counts as one source: an IPv4 address, or an IPv6 network of 64 bits, which one host can fill."""
+    if ":" not in address:
+        return address
+    return ipaddress.IPv6Address(address.partition("%")[0]).packed[:8].hex()
 
 
 class HalfOpenTable:
@@ -43,6 +52,7 @@ class HalfOpenTable:
     def __init__(self) -> None:
         self.by_spi: dict[bytes, HalfOpen] = {}
         self._by_request: dict[bytes, bytes] = {}
+        self._sources: dict[str, int] = {}
         self._lifetime_s = 30.0
 
     def __len__(self) -> int:
@@ -56,10 +66,19 @@ class HalfOpenTable:
         self._lifetime_s = lifetime_s
         self.by_spi[half_open.spi_r] = half_open
         self._by_request[half_open.digest] = half_open.spi_r
+        self._sources[half_open.source] = self._sources.get(half_open.source, 0) + 1
 
     def remove(self, half_open: HalfOpen) -> None:
-        self.by_spi.pop(half_open.spi_r, None)
+        if self.by_spi.pop(half_open.spi_r, None) is None:
+            return
         self._by_request.pop(half_open.digest, None)
+        left = self._sources.pop(half_open.source, 0) - 1
+        if left > 0:
+            self._sources[half_open.source] = left
+
+    def of_source(self, address: str) -> int:
+        """How many half-open IKE SAs the source of ``address`` holds."""
+        return self._sources.get(source_of(address), 0)
 
     def next_timer(self) -> float | None:
         """When the oldest expires: all live equally long, so the first in the table is the oldest."""
@@ -78,6 +97,7 @@ class HalfOpenTable:
     def clear(self) -> None:
         self.by_spi.clear()
         self._by_request.clear()
+        self._sources.clear()
 
 
 class Stage(Enum):

@@ -15,7 +15,7 @@ from ipsecha.crypto.prf import PRF_KEY_LENGTH
 from ipsecha.ike import initiation, nat
 from ipsecha.ike.candidates import CandidateSet
 from ipsecha.ike.flags import ENCAPSULATE, FRAGMENTATION
-from ipsecha.ike.half_open import HalfOpen
+from ipsecha.ike.half_open import HalfOpen, source_of
 from ipsecha.ike.init_message import FRAGMENTATION_NOTIFY, HASHES_NOTIFY, InitMessage, parse_init
 from ipsecha.ike.unprotected import refuse, response_with_notify
 from ipsecha.ike.window import digest_of
@@ -36,6 +36,10 @@ if TYPE_CHECKING:
 
 NO_SPI = bytes(8)
 NONCE_LENGTH = 32
+MAX_REQUEST = 4096
+"""Octets of an IKE_SA_INIT request: more than any peer sends (RFC 7296 section 2 asks for 3000); it is kept until
+IKE_AUTH, so this bounds what a half-open IKE SA costs."""
+_SHARE = 8  # no source may hold more than this part of all half-open IKE SAs
 _X25519 = int(Group.CURVE25519)
 _X509_SIGNATURE = 4
 _SOURCE, _DESTINATION = Notify.NAT_DETECTION_SOURCE_IP, Notify.NAT_DETECTION_DESTINATION_IP
@@ -50,6 +54,9 @@ def receive(endpoint: IkeEndpoint, header: Header, data: bytes, local: Address, 
     sound = header.flags & FLAG_INITIATOR and header.message_id == 0 and header.spi_r == NO_SPI != header.spi_i
     if not sound:
         endpoint.count("malformed-init")
+        return
+    if len(data) > MAX_REQUEST:
+        endpoint.count("oversized-init")
         return
     digest = digest_of(data)
     known = endpoint.half_open.find_request(digest)
@@ -85,6 +92,10 @@ def _cookie_settled(
         return False
     if half_open >= limits.half_open_limit:
         endpoint.count("half-open-limit")
+        return False
+    # the cookie has shown that the source is real: one that holds its share must not keep others out
+    if endpoint.half_open.of_source(remote[0]) >= max(1, limits.half_open_limit // _SHARE):
+        endpoint.count("half-open-source-limit")
         return False
     return True
 
@@ -138,6 +149,7 @@ def _respond(
         flags,
         request.hashes,
         now,
+        source_of(remote[0]),
     )
     endpoint.half_open.add(half_open, endpoint.policy.limits.half_open_s)
     endpoint.transmit((response,), local, remote, stateless=True)

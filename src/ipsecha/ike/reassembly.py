@@ -12,6 +12,8 @@ import msgspec
 from ipsecha.ike.message import Opened
 
 MAX_FRAGMENTS = 64
+OVERHEAD = 256  # octets of memory that a fragment takes besides its own: empty ones count as well
+MAX_MESSAGE_OCTETS = (1 << 16) + MAX_FRAGMENTS * OVERHEAD  # what an unfragmented message can have at most
 MAX_TOTAL_OCTETS = 4 << 20
 
 
@@ -53,8 +55,12 @@ class Reassembly:
         elif opened.fragments < message.fragments or opened.fragment in message.parts:
             return None
         message.parts[opened.fragment] = opened.octets
-        message.size += len(opened.octets)
-        self._size += len(opened.octets)
+        size = len(opened.octets) + OVERHEAD
+        message.size += size
+        self._size += size
+        if message.size > MAX_MESSAGE_OCTETS:
+            self.forget(key)
+            return None
         if opened.fragment == 1:
             message.first_payload, message.digest = opened.first_payload, digest
         if len(message.parts) == message.fragments:

@@ -83,10 +83,11 @@ class BackgroundPass:
         return False
 
     def _arm(self, endpoint: IkeEndpoint, spis: list[bytes], now: float) -> None:
-        for spi in spis[-BACKGROUND_BATCH:]:
+        batch = spis[-BACKGROUND_BATCH:]
+        del spis[-BACKGROUND_BATCH:]
+        for spi in batch:
             sa = endpoint.sas.get(spi)
             if sa is not None:
                 # The last sign of life that the record knows is old: liveness counts from the takeover.
                 sa.last_inbound_at = max(sa.last_inbound_at, now)
                 endpoint.rearm(sa)
-        del spis[-BACKGROUND_BATCH:]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ipsecha.model.numbers import Notify, Payload
+from ipsecha.model.numbers import ExchangeType, Notify, Payload
 from ipsecha.model.records import Address
 from ipsecha.wire.chain import join_payloads
 from ipsecha.wire.header import FLAG_INITIATOR, FLAG_RESPONSE, HEADER_LENGTH, Header, build_header
@@ -39,5 +39,8 @@ def refuse(
 ) -> None:
     """Answer a request with an unprotected error, if the rate allows it."""
     endpoint.count(f"refused-{Notify(notify).name.lower().replace('_', '-')}")
-    if not header.flags & FLAG_RESPONSE and endpoint.unprotected_answers.take(now):
+    # what is said to strangers' octets must not use up what peers that begin wait for, as INVALID_KE_PAYLOAD
+    init = header.exchange == ExchangeType.IKE_SA_INIT
+    answers = endpoint.init_answers if init else endpoint.unprotected_answers
+    if not header.flags & FLAG_RESPONSE and answers.take(now):
         endpoint.transmit((response_with_notify(header, notify, data),), local, remote, stateless=True)

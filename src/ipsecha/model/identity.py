@@ -9,7 +9,6 @@ import msgspec
 from ipsecha.model.errors import PolicyError
 from ipsecha.model.numbers import IdType
 
-
 _SHOWN_OCTETS = 255
 """Of an identity's data: longer than any domain name; what a stranger claims to be may have 64 KiB."""
 
