@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from ipsecha.gateway.config import load_member
@@ -25,7 +26,7 @@ class Commands:
         self._config = config
         self._stop = stop
         self._started_at = gateway.loop.time()
-        self._commands: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
+        self._commands: dict[str, Callable[[dict[str, Any]], dict[str, Any] | Awaitable[dict[str, Any]]]] = {
             "status": lambda arguments: as_answer(status_view(gateway, side, self._config, self._started_at)),
             "sas": lambda arguments: as_answer(sas_view(gateway, arguments)),
             "initiate": self._initiate,
@@ -38,7 +39,8 @@ class Commands:
 
     async def __call__(self, command: str, arguments: dict[str, Any]) -> dict[str, Any]:
         try:
-            return self._commands[command](arguments)
+            answer = self._commands[command](arguments)
+            return await answer if isinstance(answer, Awaitable) else answer
         except (TypeError, ValueError) as error:
             raise ControlError("malformed", f"{command}: {error}") from None
         finally:
@@ -103,10 +105,11 @@ class Commands:
             raise ControlError("failed", str(error)) from None
         return _outcome("switching over", 1)
 
-    def _reload(self, arguments: dict[str, Any]) -> dict[str, Any]:
+    async def _reload(self, arguments: dict[str, Any]) -> dict[str, Any]:
         """Read the files again.  The policy and its secrets take effect at once; what belongs to the member or the
         cluster itself needs a restart, and is refused here rather than ignored."""
-        fresh = load_member(self._config.member.path)
+        # in a thread: a large policy takes seconds to read, and the partner waits for heartbeats
+        fresh = await asyncio.to_thread(load_member, self._config.member.path)
         if (fresh.cluster, fresh.member) != (self._config.cluster, self._config.member):
             raise ControlError("failed", "the member's file or [cluster] has changed: restart the daemon for that")
         self._gateway.plane.configure(fresh.policy)
