@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from ipsecha.crypto.key_lengths import encryption_key_length, integrity_key_length
+from ipsecha.crypto.key_lengths import encryption_key_length, ike_key_lengths, integrity_key_length
 from ipsecha.crypto.prf import PRF_KEY_LENGTH, prf, prf_hash, prf_plus
 from ipsecha.model.errors import CryptoError
 from ipsecha.model.numbers import Encr, Protocol
@@ -103,12 +103,10 @@ def unpack_record_keys(suite: IkeSuite, packed: bytes) -> RecordKeys:
 
 def _ike_lengths(suite: IkeSuite) -> tuple[int, int, int]:
     """Octets of each SK_a, SK_e and of SK_d and each SK_p."""
-    if suite.encr == Encr.NULL:
-        raise CryptoError("an IKE SA is never without encryption")
     p = PRF_KEY_LENGTH.get(suite.prf)
     if p is None:
         raise CryptoError(f"PRF {suite.prf} is not supported")
-    return integrity_key_length(suite.encr, suite.integ), encryption_key_length(suite.encr, suite.key_bits), p
+    return *ike_key_lengths(suite.encr, suite.key_bits, suite.integ), p
 
 
 def _cut_ike_keys(octets: bytes, a: int, e: int, p: int) -> IkeKeys:

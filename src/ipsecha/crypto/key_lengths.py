@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from ipsecha.model.errors import CryptoError
 from ipsecha.model.numbers import Encr, Integ
 
@@ -56,3 +58,11 @@ def integrity_key_length(encr: int, integ: int) -> int:
     if (encr in AEAD) is bool(length):
         raise CryptoError(f"encryption algorithm {encr} does not go with integrity algorithm {integ}")
     return length
+
+
+@lru_cache(maxsize=64)
+def ike_key_lengths(encr: int, key_bits: int, integ: int) -> tuple[int, int]:
+    """Octets of SK_a and SK_e; raises CryptoError for what is not supported, and for no encryption at all."""
+    if encr == Encr.NULL:
+        raise CryptoError("an IKE SA is never without encryption")
+    return integrity_key_length(encr, integ), encryption_key_length(encr, key_bits)

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.ciphers.modes import CBC
 from cryptography.hazmat.primitives.hashes import SHA256, SHA384, SHA512, HashAlgorithm
 from cryptography.hazmat.primitives.hmac import HMAC
 
-from ipsecha.crypto.key_lengths import ICV_LENGTH, SALT_LENGTH, encryption_key_length, integrity_key_length
+from ipsecha.crypto.key_lengths import ICV_LENGTH, SALT_LENGTH, ike_key_lengths
 from ipsecha.model.errors import CryptoError
 from ipsecha.model.numbers import Encr, Integ
 from ipsecha.model.proposals import IkeSuite
@@ -139,15 +139,13 @@ def ike_protection(suite: IkeSuite, sk_e: bytes, sk_a: bytes) -> Protection:
     Raises CryptoError for algorithms that are not supported and keys that do not fit them.
     """
     encr = suite.encr
-    if len(sk_e) != encryption_key_length(encr, suite.key_bits) or len(sk_a) != integrity_key_length(encr, suite.integ):
+    if (len(sk_a), len(sk_e)) != ike_key_lengths(encr, suite.key_bits, suite.integ):
         raise CryptoError(f"the keys do not fit {suite}")
     if encr == Encr.AES_GCM_16:
         return AeadProtection(AESGCM(sk_e[:-SALT_LENGTH]), sk_e[-SALT_LENGTH:])
     if encr == Encr.CHACHA20_POLY1305:
         return AeadProtection(ChaCha20Poly1305(sk_e[:-SALT_LENGTH]), sk_e[-SALT_LENGTH:])
-    if encr == Encr.AES_CBC:
-        return CbcProtection(sk_e, suite.integ, sk_a)
-    raise CryptoError("an IKE SA is never without encryption")
+    return CbcProtection(sk_e, suite.integ, sk_a)
 
 
 def _without_padding(padded: bytes) -> bytes:

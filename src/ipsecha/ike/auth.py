@@ -17,7 +17,6 @@ from ipsecha.ike.auth_message import AuthMessage, Signed, check_proof, parse_aut
 from ipsecha.ike.flags import ENCAPSULATE, FRAGMENTATION
 from ipsecha.ike.half_open import HalfOpen
 from ipsecha.ike.message import Envelope, message_limit, open_message, seal_message
-from ipsecha.ike.negotiation import suite_allowed
 from ipsecha.ike.reassembly import Whole
 from ipsecha.ike.window import Payloads, digest_of
 from ipsecha.model.errors import CryptoError, PeerError, WireError
@@ -137,7 +136,7 @@ def _matching(endpoint: IkeEndpoint, half_open: HalfOpen, peer: Identity, wanted
     anyone: list[Connection] = []
     for name in half_open.candidates:
         connection = endpoint.connection_named(name)
-        if connection is None or not suite_allowed(half_open.suite, connection.proposals):
+        if connection is None or not endpoint.suites.allowed(half_open.suite, connection):
             continue
         if wanted is not None and not same_identity(wanted, connection.local_id):
             continue

@@ -31,6 +31,7 @@ class Candidates:
             ranges = [_range(text) for text in connection.remote]
             for local in connection.local:
                 self._by_local.setdefault(local, []).append((connection, ranges))
+        self._ranged = {local for local, known in self._by_local.items() if any(ranges for _, ranges in known)}
         self._found: dict[tuple[str, str], CandidateSet | None] = {}
         self._sets: dict[tuple[str, ...], CandidateSet] = {}
 
@@ -47,8 +48,7 @@ class Candidates:
         return found
 
     def _find(self, local_ip: str, remote_ip: str) -> CandidateSet | None:
-        remote = ipaddress.ip_address(remote_ip)
-        version, number = remote.version, int(remote)
+        version, number = _numbered(remote_ip) if local_ip in self._ranged else (0, 0)
         matches: list[tuple[int, int, Connection]] = []
         for order, (connection, ranges) in enumerate(self._by_local.get(local_ip, ())):
             widths = [last - first for family, first, last in ranges if family == version and first <= number <= last]
@@ -75,6 +75,11 @@ def _candidate_set(names: tuple[str, ...], connections: tuple[Connection, ...]) 
         any(connection.fragmentation for connection in connections),
         any(connection.encapsulate for connection in connections),
     )
+
+
+def _numbered(ip: str) -> tuple[int, int]:
+    address = ipaddress.ip_address(ip)
+    return address.version, int(address)
 
 
 def _range(text: str) -> tuple[int, int, int]:

@@ -12,6 +12,7 @@ from typing import Generic, NamedTuple, TypeVar
 
 from ipsecha.model.errors import PeerError
 from ipsecha.model.numbers import Notify, Protocol, TransformType
+from ipsecha.model.policy import Connection
 from ipsecha.model.proposals import ChildSuite, IkeSuite, Proposal, Transform
 from ipsecha.wire.payloads.sa import build_sa, parse_sa
 
@@ -219,6 +220,7 @@ class SuiteMemo:
     def __init__(self) -> None:
         self._ike: dict[Hashable, tuple[IkeSuite, bytes] | None] = {}
         self._child: dict[Hashable, ChildChoice | None] = {}
+        self._allowed: dict[tuple[IkeSuite, str], bool] = {}
 
     def ike(
         self, body: bytes, group_hint: int, policy_name: Hashable, policy: tuple[Proposal, ...]
@@ -241,6 +243,14 @@ class SuiteMemo:
             self._ike.clear()
         self._ike[key] = answer
         return answer
+
+    def allowed(self, suite: IkeSuite, connection: Connection) -> bool:
+        """As suite_allowed, for a connection's proposals."""
+        key = (suite, connection.name)
+        found = self._allowed.get(key)
+        if found is None:  # there are not more keys than connections times suites
+            found = self._allowed[key] = suite_allowed(suite, connection.proposals)
+        return found
 
     def child(self, body: bytes, policy_name: Hashable, policy: tuple[Proposal, ...]) -> ChildChoice | None:
         """The choice for the SA payload of an IKE_AUTH request, or None.  Raises WireError when malformed."""

@@ -50,7 +50,12 @@ class TrafficSelector(msgspec.Struct, frozen=True, array_like=True, gc=False, or
 
     def covers(self, other: TrafficSelector) -> bool:
         """Whether every packet that ``other`` selects is selected by this one too."""
-        return self.intersect(other) == other
+        return (
+            len(self.start) == len(other.start)
+            and self.start <= other.start <= other.end <= self.end
+            and self.protocol in (ANY_PROTOCOL, other.protocol)
+            and self._common_ports(other) == (other.start_port, other.end_port)
+        )
 
     def matches(self, address: bytes, protocol: int, port: int) -> bool:
         """Whether a packet's address (4 or 16 octets), protocol and port on this side are selected."""
