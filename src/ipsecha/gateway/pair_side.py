@@ -30,6 +30,9 @@ from ipsecha.model.records import Address, LeaseEntry, decode_record, encode_rec
 
 log = logging.getLogger("ipsecha")
 
+LISTEN_AGAIN_S = 0.25
+"""After so long an owner tries again to open sockets and claim addresses that were not to be had."""
+
 GRACE_S = 2.0
 """For so long a former owner forwards what still arrives; longer than a neighbour takes to heed an announcement."""
 
@@ -101,9 +104,27 @@ class PairSide:
     def carry_out(self, now: float) -> bool:
         effects = self.member.take_effects()
         self._now = now
-        for effect in effects:
-            self._actions[type(effect)](effect)
+        for number, effect in enumerate(effects):
+            try:
+                self._actions[type(effect)](effect)
+            except Exception as fault:
+                # The two members might no longer agree: what would be sent now (an Ack of what was not applied) must
+                # not be, and a new channel begins with a new look at who has what.
+                self.gateway.faults.note(type(effect).__name__, fault)
+                self.channel.reset()
+                self._carry_out_rest(effects[number + 1 :])
+                break
         return bool(effects)
+
+    def _carry_out_rest(self, effects: Sequence[fx.ClusterEffect]) -> None:
+        """What stays true after a fault: everything but what would go over the channel."""
+        for effect in effects:
+            if type(effect) is fx.SendFrame:
+                continue
+            try:
+                self._actions[type(effect)](effect)
+            except Exception as fault:
+                self.gateway.faults.note(type(effect).__name__, fault)
 
     # Input from the other member
 
@@ -128,13 +149,8 @@ class PairSide:
     def _become_active(self, effect: fx.BecomeActive) -> None:
         """O(1) in the number of SAs: an activation number, sockets, addresses, a few routes."""
         gateway, number = self.gateway, incarnation(effect.epoch)
-        try:
-            gateway.plane.open_sockets()
-            gateway.plane.activate(number, effect.above_lane)
-            self.addresses.claim()
-            self.addresses.announce()
-        except DataPlaneError as error:
-            log.error("taking over: %s", error)
+        gateway.plane.activate(number, effect.above_lane)
+        self._listen(effect.epoch)
         self.holds_addresses = True
         gateway.divert = None
         gateway.endpoint.activate(number, self._now)
@@ -143,6 +159,19 @@ class PairSide:
         kept, self._kept = self._kept, deque(maxlen=KEPT_LIMIT)
         for packet in kept:
             self._process(packet)
+
+    def _listen(self, epoch: int) -> None:
+        """Open the sockets and claim the addresses; again after a moment where something is in the way."""
+        if self.member.epoch != epoch or not self.member.owns:
+            return
+        try:
+            self.gateway.plane.open_sockets()
+            self.addresses.claim()
+            self.addresses.announce()
+        except DataPlaneError as error:
+            log.error("taking over: %s", error)
+            self.gateway.plane.close_sockets()  # those that were opened before the one that failed have no reader yet
+            self.gateway.loop.call_later(LISTEN_AGAIN_S, self._listen, epoch)
 
     def _announce(self, epoch: int) -> None:
         if self.holds_addresses and self.member.epoch == epoch:
@@ -200,11 +229,11 @@ class PairSide:
             log.error("%s", error)
 
     def _renew(self) -> None:
+        self.gateway.loop.call_later(RENEW_S, self._renew)
         try:
             self.addresses.renew()
         except DataPlaneError as error:
             log.error("%s", error)
-        self.gateway.loop.call_later(RENEW_S, self._renew)
 
     # Packets for the other member
 
