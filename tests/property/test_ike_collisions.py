@@ -55,26 +55,36 @@ class Chaos:
         return [packet, packet] if self.random.random() < 0.1 else [packet]
 
     def _act(self, side: Side) -> None:
-        endpoint, now = side.endpoint, self.pair.now
+        actions = (self._rekey_child, self._rekey_ike, self._delete_child, self._new_child, self._traffic)
+        weights = [35, 25, 15, 15, 4, 3 if self.closes else 0, 3 if self.takeovers else 0]
+        (action,) = self.random.choices((*actions, self._close, self._take_over), weights)
+        action(side)
+
+    def _child(self, side: Side) -> int:
         spis = [child.spi_in for sa in live(side).values() for child in sa.children]
-        choice = self.random.random()
-        if choice < 0.35 and spis:
-            endpoint.rekey_child(self.random.choice(spis), now)
-        elif choice < 0.6:
-            for sa in live(side).values():
-                endpoint.rekey_ike(sa.local_spi, now)
-        elif choice < 0.75 and spis:
-            endpoint.terminate(now, spi_in=self.random.choice(spis))
-        elif choice < 0.9:
-            if live(side):
-                endpoint.initiate("site", self.random.choice(("net", "pfs")), now)
-        elif choice < 0.93 and self.closes:
-            for sa in live(side).values():
-                endpoint.terminate(now, local_spi=sa.local_spi)
-        elif choice < 0.97:
-            self._traffic(side)
-        elif self.takeovers:
-            self.backups[side.name].take_over()
+        return self.random.choice(spis) if spis else 0
+
+    def _rekey_child(self, side: Side) -> None:
+        side.endpoint.rekey_child(self._child(side), self.pair.now)
+
+    def _rekey_ike(self, side: Side) -> None:
+        for sa in live(side).values():
+            side.endpoint.rekey_ike(sa.local_spi, self.pair.now)
+
+    def _delete_child(self, side: Side) -> None:
+        if spi := self._child(side):
+            side.endpoint.terminate(self.pair.now, spi_in=spi)
+
+    def _new_child(self, side: Side) -> None:
+        if live(side):
+            side.endpoint.initiate("site", self.random.choice(("net", "pfs")), self.pair.now)
+
+    def _close(self, side: Side) -> None:
+        for sa in live(side).values():
+            side.endpoint.terminate(self.pair.now, local_spi=sa.local_spi)
+
+    def _take_over(self, side: Side) -> None:
+        self.backups[side.name].take_over()
 
     def _traffic(self, side: Side) -> None:
         """A packet on each child SA on which the peer sends by now."""

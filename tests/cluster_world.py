@@ -1,0 +1,448 @@
+"""Two members in one deterministic world: a seeded network, clocks that disagree, faults, and checkers.
+
+Every run is a function of its seed.  Time is simulated; a failover costs milliseconds of real time.
+"""
+
+from __future__ import annotations
+
+import heapq
+import random
+from collections.abc import Callable
+from typing import Any
+
+from cluster_gateway import ModelGateway
+
+from ipsecha.cluster import effects as fx
+from ipsecha.cluster import frames
+from ipsecha.cluster.commit_log import BackupState
+from ipsecha.cluster.pair import PairMember, PairSettings, Role
+from ipsecha.model.errors import ClusterError
+from ipsecha.model.leases import Leasing
+
+PATHS = ("synch", "lan")
+TCP_PATIENCE_S = 3.0
+WALL_AT_START = 1_700_000_000.0
+
+
+class Violation(AssertionError):
+    """A checker's finding; ``checker`` names the invariant."""
+
+    def __init__(self, checker: str, text: str) -> None:
+        self.checker = checker
+        super().__init__(f"{checker}: {text}")
+
+
+class Link:
+    """One TCP connection: two ordered directions; a broken one loses what arrives after the cut."""
+
+    def __init__(self) -> None:
+        self.broken = False
+        self.cut_at = [float("inf"), float("inf")]  # by receiver
+        self.last = [0.0, 0.0]
+        self.stalled: list[tuple[int, bytes]] = []
+        self.stalled_since = 0.0
+
+
+class Node:
+    def __init__(self, index: int) -> None:
+        self.index = index
+        self.alive = False
+        self.host_up = True
+        self.boot = 0
+        self.skew = 0.0
+        self.paused_until = 0.0
+        self.crash_after: int | None = None  # effects
+        self.links_up = True
+        self.health = 2
+        self.link: Link | None = None
+        self.member: PairMember
+        self.gateway: ModelGateway
+        self.highest_epoch = 0  # that this process took part in
+        self.arriving: frames.Frame | None = None
+
+
+class World:
+    def __init__(
+        self,
+        seed: int,
+        *,
+        member: type[PairMember] = PairMember,
+        gateway: type[ModelGateway] = ModelGateway,
+        **settings: Any,
+    ) -> None:
+        self.random = random.Random(seed)
+        self.time = 0.0
+        self.nodes = [Node(0), Node(1)]
+        self.member_type = member
+        self.gateway_type = gateway
+        self.settings = settings
+        self.blocked = {(path, receiver): False for path in PATHS for receiver in (0, 1)}
+        self.beat_loss = 0.0
+        self.delay_s = 0.001
+        self.late_ticks_s = 0.002
+        self.log: list[str] = []
+        self.failovers = 0
+        self.records_lost = 0
+        self.fault_until = 0.0  # a network fault or a pause was there until then
+        self._events: list[tuple[float, int, Callable[[], None]]] = []
+        self._order = 0
+        self._next_key = 0
+        # what the checkers remember
+        self._owners: dict[int, tuple[int, int]] = {}
+        self._outbound: dict[int, set[int]] = {}
+        self._inbound: dict[int, dict[int, tuple[str, bool]]] = {}
+        self._messages: set[tuple[int, int, int]] = set()
+        self._visible: dict[int, int] = {}
+        self._covered: dict[int, tuple[int, int]] = {}  # key: lineage, version that a backup in sync has
+        self._peer_numbers: dict[int, int] = {}
+        self.at(0.0, self._dial)
+
+    # Time
+
+    def at(self, delay: float, action: Callable[[], None]) -> None:
+        self._order += 1
+        heapq.heappush(self._events, (self.time + delay, self._order, action))
+
+    def run(self, seconds: float) -> None:
+        end = self.time + seconds
+        events = self._events
+        while events and events[0][0] <= end:
+            self.time, _, action = heapq.heappop(events)
+            action()
+        self.time = end
+
+    def note(self, text: str) -> None:
+        self.log.append(f"{self.time:8.3f} {text}")
+
+    def jitter(self, scale: float) -> float:
+        return scale * (0.2 + self.random.random())
+
+    # Members
+
+    def start(self, index: int) -> None:
+        node = self.nodes[index]
+        node.boot += 1
+        node.alive = node.host_up = True
+        node.link = None
+        node.crash_after = None
+        node.paused_until = 0.0
+        node.links_up, node.health = True, 2
+        node.skew = self.random.uniform(-3, 3)
+        node.highest_epoch = 0
+        settings = PairSettings("test", ("a", "b"), index, **self.settings)
+        node.member = self.member_type(settings, self.random.randbytes)
+        ring: dict[type, Callable[[Any], None]] = {
+            fx.SendFrame: lambda effect: self._send_frame(node, effect.data),
+            fx.SendBeat: lambda effect: self._send_beat(node, effect.data),
+            fx.ResetChannel: lambda effect: self.break_link(node.link),
+            fx.ClockOffset: lambda effect: self._shift_clock(node, effect.seconds),
+            fx.Forwarded: lambda effect: None,
+        }
+        node.gateway = self.gateway_type(f"{'ab'[index]}{node.boot}", node.member, self, ring)
+        node.gateway.now = lambda: self.time + node.skew
+        self.note(f"start {node.gateway.name}")
+        node.member.start(self.time + node.skew, WALL_AT_START + self.time)
+        self._carry_out(node)
+        self._arm(node, node.boot)
+
+    def _arm(self, node: Node, boot: int) -> None:
+        due = node.member.next_timer() - node.skew - self.time
+        self.at(max(due, 0.0) + self.jitter(self.late_ticks_s), lambda: self._tick(node, boot))
+
+    def _tick(self, node: Node, boot: int) -> None:
+        if not node.alive or node.boot != boot:
+            return
+        if node.paused_until > self.time:
+            self.at(node.paused_until - self.time, lambda: self._tick(node, boot))
+            return
+        node.member.links(node.links_up, node.health)
+        node.member.handle_timer(self.time + node.skew)
+        self._carry_out(node)
+        if node.alive:
+            self._arm(node, boot)
+
+    def _tell(self, node: Node, boot: int, action: Callable[[], None]) -> None:
+        """Call into a member, later if it is paused, not at all if that process is gone."""
+        if not node.alive or node.boot != boot:
+            return
+        if node.paused_until > self.time:
+            self.at(node.paused_until - self.time, lambda: self._tell(node, boot, action))
+            return
+        action()
+        self._carry_out(node)
+
+    def _carry_out(self, node: Node) -> None:
+        member, actions = node.member, node.gateway.actions
+        while effects := member.take_effects():
+            for effect in effects:
+                if node.crash_after is not None:
+                    node.crash_after -= 1
+                    if node.crash_after < 0:
+                        self.crash(node.index)
+                        return
+                actions[type(effect)](effect)
+        node.highest_epoch = max(node.highest_epoch, member.epoch)
+        if node.gateway.active != (member.role is Role.ACTIVE):
+            raise Violation("stuck", f"{node.gateway.name} is {member.role} but its gateway is not")
+
+    def crash(self, index: int, host: bool = False) -> None:
+        node = self.nodes[index]
+        self.note(f"crash {node.gateway.name} ({node.member.role.value}){' with its host' if host else ''}")
+        node.alive = False
+        node.host_up = not host
+        link, node.link = node.link, None
+        if link is not None and not host:
+            self.break_link(link)
+        elif link is not None:
+            self.at(TCP_PATIENCE_S, lambda: self.break_link(link))
+
+    def pause(self, index: int, seconds: float) -> None:
+        self.note(f"pause {'ab'[index]} {seconds:.2f}")
+        self.nodes[index].paused_until = self.time + seconds
+        self.faulty(seconds)
+
+    def faulty(self, seconds: float = 0.0) -> None:
+        self.fault_until = max(self.fault_until, self.time + seconds)
+
+    def ask(self, index: int, question: Callable[[PairMember, float], object]) -> bool:
+        """An operator's command; False where the member refuses it."""
+        node = self.nodes[index]
+        if not node.alive or node.paused_until > self.time:
+            return False
+        try:
+            question(node.member, self.time + node.skew)
+        except ClusterError:
+            return False
+        finally:
+            self._carry_out(node)
+        return True
+
+    def _shift_clock(self, node: Node, seconds: float) -> None:
+        node.skew += seconds
+
+    # Network
+
+    def block(self, path: str, receiver: int, blocked: bool = True) -> None:
+        self.faulty()
+        self.blocked[path, receiver] = blocked
+        if path == "synch" and not blocked:
+            for link in {id(node.link): node.link for node in self.nodes if node.link is not None}.values():
+                self._unstall(link)
+
+    def heal(self) -> None:
+        self.note("heal")
+        self.beat_loss, self.delay_s, self.late_ticks_s = 0.0, 0.001, 0.002
+        self.faulty()
+        for path, receiver in self.blocked:
+            self.block(path, receiver, False)
+        for node in self.nodes:
+            node.links_up, node.health = True, 2
+            node.crash_after = None
+
+    @property
+    def synch_is_cut(self) -> bool:
+        return self.blocked["synch", 0] or self.blocked["synch", 1]
+
+    def _dial(self) -> None:
+        """Both members look for each other while they have no connection."""
+        self.at(self.jitter(0.02), self._dial)
+        a, b = self.nodes
+        if self.synch_is_cut or not (a.host_up and b.host_up):
+            return
+        if a.alive and b.alive:
+            if (a.link is None or a.link.broken) and (b.link is None or b.link.broken):
+                self._connect(a, b)
+            return
+        for node in self.nodes:
+            if node.alive and node.link is None:
+                self._tell_soon(node, lambda node=node: node.member.channel_down(True, self.time + node.skew))
+
+    def _tell_soon(self, node: Node, action: Callable[[], None], delay: float = 0.0) -> None:
+        boot = node.boot
+        self.at(delay or self.jitter(self.delay_s), lambda: self._tell(node, boot, action))
+
+    def _connect(self, a: Node, b: Node) -> None:
+        link = Link()
+        for node in (a, b):
+            delay = self.jitter(self.delay_s)
+            link.last[node.index] = self.time + delay
+            self._tell_soon(node, lambda node=node: self._link_up(node, link), delay)
+
+    def _link_up(self, node: Node, link: Link) -> None:
+        if node.link is not None:
+            node.member.channel_down(False, self.time + node.skew)
+        node.link = link
+        node.member.channel_up(self.time + node.skew)
+
+    def break_link(self, link: Link | None) -> None:
+        """Both ends notice in their own time; what was under way arrives or not, for each direction alone."""
+        if link is None or link.broken:
+            return
+        link.broken = True
+        for node in self.nodes:
+            link.cut_at[node.index] = self.time + self.jitter(self.delay_s) * self.random.randint(0, 1)
+            patience = TCP_PATIENCE_S if self.synch_is_cut else 0.0
+            if node.alive:
+                delay = self.jitter(0.01) + self.random.randint(0, 1) * patience
+                self._tell_soon(node, lambda node=node: self._link_down(node, link), delay)
+
+    def _link_down(self, node: Node, link: Link) -> None:
+        if node.link is link:
+            node.link = None
+            node.member.channel_down(False, self.time + node.skew)
+
+    def _send_frame(self, node: Node, data: bytes) -> None:
+        link = node.link
+        if link is None or link.broken:
+            return
+        receiver = 1 - node.index
+        arrival = max(link.last[receiver], self.time + self.jitter(self.delay_s))
+        link.last[receiver] = arrival
+        self.at(arrival - self.time, lambda: self._arrive(link, receiver, data))
+
+    def _arrive(self, link: Link, receiver: int, data: bytes) -> None:
+        if self.synch_is_cut or link.stalled:
+            if not link.stalled:
+                link.stalled_since = self.time
+            link.stalled.append((receiver, data))
+            return
+        if self.time <= link.cut_at[receiver]:
+            node = self.nodes[receiver]
+            self._tell(node, node.boot, lambda: self._receive(node, link, data))
+
+    def _unstall(self, link: Link) -> None:
+        if self.synch_is_cut or not link.stalled:
+            return
+        if self.time - link.stalled_since > TCP_PATIENCE_S:
+            self.break_link(link)
+        stalled, link.stalled = link.stalled, []
+        for receiver, data in stalled:
+            self._arrive(link, receiver, data)
+
+    def _receive(self, node: Node, link: Link, data: bytes) -> None:
+        if node.link is link:
+            node.arriving = frames.decode_frame(data)
+            node.member.receive_frame(data, self.time + node.skew)
+
+    def _send_beat(self, node: Node, data: bytes) -> None:
+        receiver = self.nodes[1 - node.index]
+        for path in PATHS:
+            if self.random.random() >= self.beat_loss:
+                delay = self.jitter(self.delay_s) * self.random.choice((1, 1, 1, 20))
+                self.at(delay, lambda path=path: self._beat_arrives(receiver, path, data))
+
+    def _beat_arrives(self, node: Node, path: str, data: bytes) -> None:
+        if not self.blocked[path, node.index] and node.links_up:
+            self._tell(node, node.boot, lambda: node.member.beat_received(path, data, self.time + node.skew))
+
+    # Traffic
+
+    def traffic(self) -> None:
+        """A little of everything, through whoever believes to be the owner; the attacker replays to everybody."""
+        owners = [node for node in self.nodes if self.serves(node)]
+        if not owners:
+            return
+        node = self.random.choice(owners)
+        gateway = node.gateway
+        if not gateway.table or (len(gateway.table) < 6 and self.random.random() < 0.3):
+            self._next_key += 1
+            gateway.create(self._next_key)
+        elif self.random.random() < 0.03:
+            gateway.withdraw(self.random.choice(list(gateway.table)))
+        else:
+            self._use(gateway, self.random.choice(list(gateway.table)), owners)
+        self._carry_out(node)
+
+    def serves(self, node: Node) -> bool:
+        return node.alive and node.gateway.active and node.paused_until <= self.time
+
+    def _use(self, gateway: ModelGateway, key: int, owners: list[Node]) -> None:
+        if self.random.random() < 0.4:
+            gateway.message(key)
+        for _ in range(self.random.randint(0, 10)):
+            gateway.send(key)
+        for _ in range(self.random.randint(0, 10)):
+            number = self._peer_numbers[key] = self._peer_numbers.get(key, 0) + 1
+            gateway.receive(key, number)
+        for node in owners:
+            if key in node.gateway.table and self.serves(node):
+                node.gateway.receive(key, self.random.randint(1, self._peer_numbers.get(key, 0) + 1))
+                self._carry_out(node)
+
+    # Checkers
+
+    def activated(self, gateway: ModelGateway, epoch: int, above_lane: int) -> None:
+        node = self._node_of(gateway)
+        other = self.nodes[1 - node.index]
+        self.failovers += 1
+        self.note(f"active {gateway.name} epoch {epoch:#x} lanes {above_lane} {gateway.reports[-2:]}")
+        owner = self._owners.setdefault(epoch, (node.index, node.boot))
+        if owner != (node.index, node.boot):
+            raise Violation("I5", f"epoch {epoch:#x} of {owner} taken by {gateway.name}")
+        if other.alive and other.gateway.active and self.fault_until + 2.0 < self.time:
+            raise Violation("I5", f"{gateway.name} became owner beside {other.gateway.name} without a fault")
+        if gateway.discarded:
+            gateway.lineage = epoch
+            return
+        for key, (lineage, version) in self._covered.items():
+            if lineage == gateway.lineage and (key not in gateway.table or gateway.table[key].version < version):
+                raise Violation("commit", f"{gateway.name} took over without message {version} of SA {key}")
+
+    def _node_of(self, gateway: ModelGateway) -> Node:
+        return next(node for node in self.nodes if node.boot and node.gateway is gateway)
+
+    def applied(self, gateway: ModelGateway) -> None:
+        node = self._node_of(gateway)
+        frame = node.arriving
+        assert isinstance(frame, frames.Commit)
+        if frame.epoch < node.highest_epoch:
+            raise Violation("I5", f"{gateway.name} applied a write of {frame.epoch:#x} after {node.highest_epoch:#x}")
+        gateway.lineage = self.nodes[1 - node.index].gateway.lineage
+        gateway.discarded = False
+
+    def sent(self, gateway: ModelGateway, key: int, number: int) -> None:
+        used = self._outbound.setdefault(key, set())
+        if number in used:
+            raise Violation("I2", f"{gateway.name} sends number {number} of SA {key} again")
+        used.add(number)
+
+    def accepted(self, gateway: ModelGateway, key: int, number: int) -> None:
+        other = self.nodes[1 - self._node_of(gateway).index]
+        cut_off = gateway.leasing is Leasing.LANE or (other.alive and other.gateway.active)
+        seen = self._inbound.setdefault(key, {})
+        if number in seen and not (cut_off or seen[number][1]):
+            raise Violation("I3", f"{gateway.name} accepts number {number} of SA {key} after {seen[number][0]}")
+        seen[number] = (gateway.name, cut_off)
+
+    def released(self, gateway: ModelGateway, key: int, version: int, epoch: int) -> None:
+        if (key, epoch, version) in self._messages:
+            raise Violation("I1", f"{gateway.name} sends message {version} of SA {key} under epoch {epoch:#x} again")
+        self._messages.add((key, epoch, version))
+        if gateway.member.log.backup is BackupState.IN_SYNC:
+            self._cover(gateway, key, version)
+
+    def covered(self, gateway: ModelGateway) -> None:
+        """A backup is about to be in sync: it then has everything that its owner has."""
+        for key, record in gateway.table.items():
+            self._cover(gateway, key, record.version)
+
+    def _cover(self, gateway: ModelGateway, key: int, version: int) -> None:
+        if key in gateway.table:
+            self._covered[key] = (gateway.lineage, version)
+
+    def expect_settled(self) -> None:
+        """No stuck state: one owner, one backup in sync with the same records, nothing waiting."""
+        roles = [node.member.role for node in self.nodes]
+        if sorted(role.value for role in roles) != ["active", "standby"]:
+            raise Violation("stuck", f"roles {roles}")
+        owner, backup = self.nodes if roles[0] is Role.ACTIVE else reversed(self.nodes)
+        if not backup.member.in_sync or owner.member.log.backup is not BackupState.IN_SYNC:
+            raise Violation("stuck", f"backup in sync: {backup.member.in_sync}, {owner.member.log.backup}")
+        if owner.gateway.leasing is not Leasing.LEASED or owner.gateway.waiting or owner.member.log.outstanding:
+            raise Violation("stuck", f"{owner.gateway.waiting} wait, {owner.member.log.outstanding} outstanding")
+        mine = {key: record.version for key, record in owner.gateway.table.items()}
+        theirs = {key: record.version for key, record in backup.gateway.table.items()}
+        if mine != theirs:
+            raise Violation("commit", f"tables differ: {mine} {theirs}")
+        if self.nodes[0].skew - self.nodes[1].skew > 0.2:
+            raise Violation("stuck", "the clocks disagree")
