@@ -65,4 +65,5 @@ def ike_key_lengths(encr: int, key_bits: int, integ: int) -> tuple[int, int]:
     """Octets of SK_a and SK_e; raises CryptoError for what is not supported, and for no encryption at all."""
     if encr == Encr.NULL:
         raise CryptoError("an IKE SA is never without encryption")
-    return integrity_key_length(encr, integ), encryption_key_length(encr, key_bits)
+    sk_e = encryption_key_length(encr, key_bits)
+    return integrity_key_length(encr, integ), sk_e
