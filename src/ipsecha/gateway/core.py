@@ -5,19 +5,23 @@ sans-IO part and ``wake``.  One ``turn`` then runs for all input of a turn of th
 output commit, lease requests to the backup, the cluster's effects change roles, feed the standby's tables or leave on
 the channel; at the end the one timer is set to the earliest deadline.  Nothing here waits: what has to wait for an
 acknowledgement stands in ``OutputCommit`` or in the data plane's bounded queues.
+
+This is also the outermost ring.  What peers may cause is handled inside; should a fault of ours come up here, it is
+noted (``Faults``), what it befell is lost like a packet, and everything else goes on: timers stay armed, beats go out.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
 import math
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from ipsecha.dataplane.userspace.plane import UserspacePlane
 from ipsecha.gateway.clock import ClusterClock
+from ipsecha.gateway.faults import Faults
 from ipsecha.gateway.output_commit import Changes, OutputCommit
+from ipsecha.gateway.report_log import ReportLog
 from ipsecha.ike.endpoint import IkeEndpoint
 from ipsecha.model.effects import (
     Effect,
@@ -31,10 +35,11 @@ from ipsecha.model.effects import (
 from ipsecha.model.leases import Leasing
 from ipsecha.model.records import Address, LeaseEntry
 
-log = logging.getLogger("ipsecha")
-
 ROUNDS = 16
 """Effects that cause effects are followed so often in one turn; what is left waits for the next turn."""
+
+FAULT_PAUSE_S = 1.0
+"""The next turn after a fault that left no deadline to wait for."""
 
 TRAFFIC_INTERVAL_S = 0.5
 """How often the IKE core hears which child SAs have received: liveness does not need it sooner."""
@@ -62,6 +67,7 @@ class Gateway:
         self.plane: UserspacePlane
         self.cluster: ClusterSide | None = None
         self.divert: Callable[[bytes, Address, Address], None] | None = None  # IKE messages during a switchover
+        self.faults = Faults(loop.time)
         self.output = OutputCommit(self._commit, self._carry_out)
         self._scheduled = False
         self._timer: asyncio.TimerHandle | None = None
@@ -76,7 +82,7 @@ class Gateway:
             UpdateChild: lambda effect: self.plane.update(effect.sa, effect.child),
             RemoveChild: lambda effect: self.plane.remove(effect.spi_in),
             Keepalive: lambda effect: self.plane.send_keepalive(effect.local, effect.remote),
-            Report: _report,
+            Report: ReportLog(loop.time),
         }
 
     def serve_alone(self, incarnation: int) -> None:
@@ -94,7 +100,11 @@ class Gateway:
         if self.divert is not None:
             self.divert(data, local, remote)
             return
-        self.endpoint.receive(data, local, remote, self.clock.now())
+        try:
+            self.endpoint.receive(data, local, remote, self.clock.now())
+        except Exception as fault:
+            self.faults.note("an IKE message", fault)
+            self.endpoint.end_step()
         self.wake()
 
     def wake(self) -> None:
@@ -144,18 +154,30 @@ class Gateway:
         now = self.clock.now()
         self._heed_plane_events(now)
         for _ in range(ROUNDS):
+            if not self._round(now):
+                break
+        else:
+            self.wake()
+        try:
+            self._arm_timer(now)
+        except Exception as fault:
+            self.faults.note("the deadlines", fault)
+            self.loop.call_later(FAULT_PAUSE_S, self.wake)
+
+    def _round(self, now: float) -> bool:
+        """What there is to do at this moment; whether there was anything."""
+        busy = False
+        try:
             busy = self.flush()
             if self._leases_wanted:
                 self._leases_wanted = False
                 if self.cluster is not None:
                     self.cluster.extend(self.plane.lease_requests(now), now)
-            if self.cluster is not None:
-                busy = self.cluster.carry_out(now) or busy
-            if not busy:
-                break
-        else:
-            self.wake()
-        self._arm_timer(now)
+        except Exception as fault:
+            self.faults.note("output commit", fault)
+        if self.cluster is not None:
+            busy = self.cluster.carry_out(now) or busy
+        return busy
 
     def flush(self) -> bool:
         """Submit what the IKE core wants; whether there was anything."""
@@ -171,12 +193,19 @@ class Gateway:
     def _heed_plane_events(self, now: float) -> None:
         events, self._plane_events = self._plane_events, []
         for method, arguments in events:
-            method(*arguments, now)
+            self._heed(method, *arguments, now)
         if self._receiving and now >= self._receiving_at:
             self._receiving_at = now + TRAFFIC_INTERVAL_S
-            for spi_in in self._receiving:
-                self.endpoint.traffic_seen(spi_in, now)
-            self._receiving.clear()
+            receiving, self._receiving = self._receiving, set()
+            for spi_in in receiving:
+                self._heed(self.endpoint.traffic_seen, spi_in, now)
+
+    def _heed(self, method: Callable[..., None], *arguments: Any) -> None:
+        try:
+            method(*arguments)
+        except Exception as fault:
+            self.faults.note("an event of the data plane", fault)
+            self.endpoint.end_step()
 
     def _commit(self, changes: Changes) -> int:
         assert self.cluster is not None
@@ -185,7 +214,10 @@ class Gateway:
     def _carry_out(self, effects: Sequence[Effect]) -> None:
         actions = self._actions
         for effect in effects:
-            actions[type(effect)](effect)
+            try:
+                actions[type(effect)](effect)
+            except Exception as fault:
+                self.faults.note(type(effect).__name__, fault)
 
     def _transmit(self, effect: Transmit) -> None:
         for datagram in effect.datagrams:
@@ -216,18 +248,20 @@ class Gateway:
     def _timer_due(self) -> None:
         self._timer, self._timer_at = None, math.inf
         now = self.clock.now()
-        if self.cluster is not None:
-            self.cluster.handle_timer(now)
-        if self.divert is None:
-            self.endpoint.handle_timer(now)
+        try:
+            if self.cluster is not None:
+                self.cluster.handle_timer(now)
+        except Exception as fault:
+            self.faults.note("the cluster's timer", fault)
+        try:
+            if self.divert is None:
+                self.endpoint.handle_timer(now)
+        except Exception as fault:
+            self.faults.note("a timer", fault)
+            self.endpoint.end_step()
         self._turn()
 
     def stop(self) -> None:
         """No more turns."""
         self.rearm_timer()
         self._scheduled = True
-
-
-def _report(report: Report) -> None:
-    prefix = f"{report.connection}: " if report.connection else ""
-    log.log(report.level, "%s%s", prefix, report.text, extra={"event": report.event})

@@ -86,6 +86,7 @@ class Daemon:
         ports = config.member.device.port, config.member.device.nat_port
         endpoint = IkeEndpoint(config.policy, config.credentials, os.urandom, wall_clock=time.time, ports=ports)
         self.gateway = Gateway(loop, clock, endpoint)
+        loop.set_exception_handler(self.gateway.faults.from_loop)
         self.gateway.plane = _plane(config, self.gateway)
         self.side: PairSide | None = None
         if config.cluster is not None and config.member.cluster is not None:

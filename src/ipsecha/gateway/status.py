@@ -100,6 +100,8 @@ def _counters(gateway: Gateway, side: PairSide | None) -> dict[str, int]:
     counters = {name: count for name, count in gateway.endpoint.counters.items() if count}
     plane: dict[str, int] = msgspec.structs.asdict(gateway.plane.counters)
     counters |= {f"esp-{name.replace('_', '-')}": count for name, count in plane.items() if count}
+    if gateway.faults.count:
+        counters["faults"] = gateway.faults.count
     if side is not None:
         counters |= {f"cluster-{name}": count for name, count in (side.member.counters + side.counters).items()}
         channel = side.channel
