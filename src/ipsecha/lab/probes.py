@@ -38,6 +38,7 @@ class Report(NamedTuple):
     duplicates: int
     longest_gap_s: float  # between two answers that follow each other
     recovered_s: float | None  # from the fault to the first answer to a probe sent after it; None: never, or no fault
+    lost_s: tuple[float, ...] = ()  # when each lost probe was sent, counted from the fault if there was one
 
 
 def read_log(path: Path) -> Observation:
@@ -70,6 +71,7 @@ def evaluate(near: Observation, far: Observation, fault_at: float | None = None,
         duplicates=answers.total() - len(answers) + arrivals.total() - len(arrivals),
         longest_gap_s=max(gaps, default=0.0),
         recovered_s=min(after) - fault_at if after and fault_at is not None else None,
+        lost_s=tuple(at - (fault_at or 0.0) for number, at in sent.items() if number not in answers),
     )
 
 

@@ -27,6 +27,7 @@ def test_report_counts_lost_probes_lost_answers_duplicates_and_gaps() -> None:
     assert (report.sent, report.answered, report.lost, report.lost_outbound, report.duplicates) == (10, 6, 4, 3, 2)
     assert report.longest_gap_s == pytest.approx(0.05)
     assert report.recovered_s == pytest.approx(0.081 - 0.035)
+    assert report.lost_s == pytest.approx((0.005, 0.015, 0.025, 0.035))
     both = worst([report, report])
     assert both.lost == 8
     assert both.recovered_s == report.recovered_s
