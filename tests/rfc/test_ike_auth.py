@@ -260,3 +260,15 @@ def test_message_ids_go_on_from_ike_auth() -> None:
     pair.establish()
     assert (pair.left.sa.next_request_id, pair.left.sa.expected_request_id) == (2, 0)
     assert (pair.right.sa.next_request_id, pair.right.sa.expected_request_id) == (0, 2)
+
+
+def test_message_ids_never_wrap() -> None:
+    """Section 2.2: the IKE SA MUST be closed or rekeyed before a message ID would be used again."""
+    pair = Pair(left_connection(rekey_s=0.0, life_s=1e9), right_connection(rekey_s=0.0, life_s=1e9))
+    pair.establish()
+    before = pair.left.sa.spi_i
+    pair.left.sa.next_request_id = pair.right.sa.expected_request_id = 0xFFFF0000
+    pair.advance(60.0)
+    (current,) = [sa for sa in pair.left.sas if sa.children]
+    assert current.spi_i != before
+    assert current.next_request_id < 100

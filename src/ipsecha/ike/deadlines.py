@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ipsecha.ike.endpoint import IkeEndpoint
 
 REKEY_RETRY_S = 30.0  # a rekey that came to nothing is tried again
+REKEY_MESSAGE_ID = 0xFFFF0000
 DELETE_GRACE_S = 60.0  # for a DELETE of what has expired to be answered
 
 
@@ -45,7 +46,7 @@ def fire(endpoint: IkeEndpoint, sa: IkeSa, now: float) -> None:
         _keepalive(endpoint, sa, connection, now)
     if sa.expires_at <= now:
         _expire(endpoint, sa, now)
-    elif sa.rekey_at and sa.rekey_at <= now and not sa.flags & LEAVING:
+    elif _rekey_due(sa, now):
         sa.rekey_at = now + REKEY_RETRY_S
         window.enqueue(endpoint, sa, Task(ExchangeKind.REKEY_IKE), now)
     for child in sa.children:
@@ -60,6 +61,14 @@ def fire(endpoint: IkeEndpoint, sa: IkeSa, now: float) -> None:
         window.run_queue(endpoint, sa, now)
     if sa.local_spi in endpoint.sas:
         endpoint.rearm(sa)
+
+
+def _rekey_due(sa: IkeSa, now: float) -> bool:
+    """By time, or because message IDs come to their end: they never wrap (section 2.2)."""
+    if sa.flags & LEAVING:
+        return False
+    used_up = max(sa.next_request_id, sa.expected_request_id) >= REKEY_MESSAGE_ID and sa.rekey_at <= now
+    return used_up or 0 < sa.rekey_at <= now
 
 
 def _silent(sa: IkeSa, connection: Connection | None, now: float) -> bool:
