@@ -84,9 +84,14 @@ class BeatListener:
         except (msgspec.DecodeError, UnicodeDecodeError):
             self.refused += 1
             return None
-        if beat.boot_id != self.boot_id or beat.counter <= self._counters.get(path, 0):
+        if beat.boot_id != self.boot_id or beat.counter <= self._counters.get(path, 0) or self._is_stale(beat):
             self.refused += 1
             return None
         self._counters[path] = beat.counter
         self.heard()
         return beat
+
+    def _is_stale(self, beat: Beat) -> bool:
+        """Whether another path has brought much newer beats: one that was recorded there and is played back here, where
+        it never arrived, must not keep a dead member alive."""
+        return beat.counter + self.missed_beats < max(self._counters.values(), default=0)
