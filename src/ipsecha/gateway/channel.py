@@ -5,12 +5,17 @@ knock at the other's port: a live host that refuses the connection is proof that
 (DESIGN section 3, "pair"); a knock that is accepted proves nothing and is hung up before the TLS handshake.
 
 Frames travel with a 4-octet length in front; what is inside is the business of ``ipsecha.cluster``.
+
+Strangers.  A connection that does not come from the partner's address is closed before TLS begins, and so is one more
+than PENDING_LIMIT that are still shaking hands: whoever fills them slows a reconnection down, no more.  All of it is
+counted, and told at a limited rate.  Until TLS has named the partner, nothing touches the established channel.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import ipaddress
 import socket
 import ssl
 import struct
@@ -28,6 +33,12 @@ LAST_REDIAL_S = 0.25
 """The pause between attempts doubles: while a process is dying its port may still accept for a moment, and the refusal
 that follows is the proof that a takeover waits for."""
 CONNECT_TIMEOUT_S = 0.5
+HANDSHAKE_TIMEOUT_S = 5.0
+PENDING_LIMIT = 16
+BACKLOG = 16
+STEADY_S = 1.0
+"""A channel that did not live so long was no channel: the pause before the next attempt goes on growing."""
+TELL_S = 60.0
 _LENGTH = struct.Struct(">I")
 
 
@@ -75,7 +86,11 @@ class SynchChannel:
         self._config = config
         self._events = events
         self._link: _Link | None = None
-        self._server: asyncio.Server | None = None
+        self._listener: socket.socket | None = None
+        self._pending: set[asyncio.Task[None]] = set()
+        self._told_at = -TELL_S
+        self._pause_s = FIRST_REDIAL_S
+        self._up_at = 0.0
         self._dialler: asyncio.Task[None] | None = None
         self._server_tls = tls_context(config, server=True)
         self._client_tls = tls_context(config, server=False)
@@ -97,15 +112,20 @@ class SynchChannel:
 
     async def start(self) -> None:
         """Listen and begin to look for the partner.  Raises OSError when the address cannot be bound."""
-        loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(
-            lambda: _Link(self), *self._config.listen, ssl=self._server_tls, reuse_address=True, ssl_handshake_timeout=5
-        )
+        address = self._config.listen
+        family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+        self._listener = socket.create_server(address, family=family, backlog=BACKLOG)
+        self._listener.setblocking(False)
+        asyncio.get_running_loop().add_reader(self._listener, self._accept, self._listener)
         self._seek()
 
     async def stop(self) -> None:
-        if self._server is not None:
-            self._server.close()
+        if self._listener is not None:
+            asyncio.get_running_loop().remove_reader(self._listener)
+            self._listener.close()
+            self._listener = None
+        for pending in tuple(self._pending):
+            pending.cancel()
         if self._dialler is not None:
             self._dialler.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -127,24 +147,73 @@ class SynchChannel:
         if self._link is not None and self._link.transport is not None:
             self._link.transport.abort()
 
+    # Accepting
+
+    def _accept(self, listener: socket.socket) -> None:
+        for _ in range(BACKLOG):
+            try:
+                raw, source = listener.accept()
+            except OSError:  # nothing more, or gone again
+                return
+            if not _same_host(source[0], self._config.partner[0]):
+                raw.close()
+                self.refuse(f"a connection from {source[0]}, which is not the partner's address")
+            elif len(self._pending) >= PENDING_LIMIT:
+                raw.close()
+                self.refuse(f"more than {PENDING_LIMIT} connections that do not get done with TLS")
+            else:
+                raw.setblocking(False)
+                task = asyncio.get_running_loop().create_task(self._shake_hands(raw))
+                self._pending.add(task)
+                task.add_done_callback(self._pending.discard)
+
+    async def _shake_hands(self, raw: socket.socket) -> None:
+        try:
+            await asyncio.get_running_loop().connect_accepted_socket(
+                lambda: _Link(self), raw, ssl=self._server_tls, ssl_handshake_timeout=HANDSHAKE_TIMEOUT_S
+            )
+        except ssl.SSLError as error:
+            self.refuse(f"TLS: {(error.reason or 'failed').lower().replace('_', ' ')}")
+        except (ConnectionResetError, BrokenPipeError):
+            pass  # a knock of the partner ends like that, too
+        except OSError:
+            self.refuse("a connection that did not get done with TLS in time")
+
+    def refuse(self, why: str) -> None:
+        """Count somebody who is not the partner, and tell of it now and then."""
+        self.refused_peers += 1
+        now = asyncio.get_running_loop().time()
+        if now >= self._told_at + TELL_S:
+            self._told_at = now
+            self._events.refused_peer(f"{why} ({self.refused_peers} refused so far)")
+
+    # Dialling
+
     def _seek(self) -> None:
         if self._dialler is None or self._dialler.done():
             self._dialler = asyncio.get_running_loop().create_task(self._dial_until_up())
 
     async def _dial_until_up(self) -> None:
         loop = asyncio.get_running_loop()
-        pause_s = FIRST_REDIAL_S
+        if loop.time() >= self._up_at + STEADY_S:
+            self._pause_s = FIRST_REDIAL_S
         while self._link is None:
             try:
-                async with asyncio.timeout(CONNECT_TIMEOUT_S):
-                    await self._knock(loop)
-            except ConnectionRefusedError:
-                self._events.down(LossReason.REFUSED)
-            except (OSError, ssl.SSLError, TimeoutError):
-                pass  # silence: the heartbeats decide what it means
+                await self._attempt(loop)
+            except Exception as fault:  # whatever it is, somebody has to go on looking for the partner
+                loop.call_exception_handler({"message": "looking for the partner", "exception": fault})
             if self._link is None:
-                await asyncio.sleep(pause_s)
-                pause_s = min(2 * pause_s, LAST_REDIAL_S)
+                await asyncio.sleep(self._pause_s)
+                self._pause_s = min(2 * self._pause_s, LAST_REDIAL_S)
+
+    async def _attempt(self, loop: asyncio.AbstractEventLoop) -> None:
+        try:
+            async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                await self._knock(loop)
+        except ConnectionRefusedError:
+            self._events.down(LossReason.REFUSED)
+        except (OSError, ssl.SSLError, TimeoutError):
+            pass  # silence: the heartbeats decide what it means
 
     async def _knock(self, loop: asyncio.AbstractEventLoop) -> None:
         raw = socket.socket(socket.AF_INET6 if ":" in self._config.partner[0] else socket.AF_INET, socket.SOCK_STREAM)
@@ -163,10 +232,10 @@ class SynchChannel:
     def link_up(self, link: _Link, name: str) -> bool:
         """A TLS connection is complete; returns whether it becomes the channel."""
         if name != self._config.partner_name:
-            self.refused_peers += 1
-            self._events.refused_peer(f"certificate of {name!r}, expected {self._config.partner_name!r}")
+            self.refuse(f"certificate of {name[:80]!r}, expected {self._config.partner_name!r}")
             return False
         previous, self._link = self._link, link
+        self._up_at = asyncio.get_running_loop().time()
         if previous is not None and previous.transport is not None:
             previous.transport.abort()  # the partner came back before we saw that it was gone
             self._events.down(LossReason.LOST)
@@ -210,13 +279,17 @@ class _Link(asyncio.Protocol):
         self._channel.link_down(self)
 
     def data_received(self, data: bytes) -> None:
+        assert self.transport is not None
+        if not self._accepted:
+            return
         buffer = self._buffer
         buffer += data
         offset = 0
         while len(buffer) - offset >= _LENGTH.size:
             (length,) = _LENGTH.unpack_from(buffer, offset)
             if length > MAX_FRAME:
-                self._channel.reset()
+                self.transport.abort()
+                buffer.clear()
                 return
             end = offset + _LENGTH.size + length
             if len(buffer) < end:
@@ -225,6 +298,10 @@ class _Link(asyncio.Protocol):
             offset = end
         if offset:
             del buffer[:offset]
+
+
+def _same_host(one: str, other: str) -> bool:
+    return ipaddress.ip_address(one.partition("%")[0]) == ipaddress.ip_address(other.partition("%")[0])
 
 
 def _common_name(certificate: dict[str, Any] | None) -> str:

@@ -41,6 +41,9 @@ ROUNDS = 16
 FAULT_PAUSE_S = 1.0
 """The next turn after a fault that left no deadline to wait for."""
 
+TIMER_PAUSE_S = 0.05
+"""Between a fault in a timer and the next timer."""
+
 TRAFFIC_INTERVAL_S = 0.5
 """How often the IKE core hears which child SAs have received: liveness does not need it sooner."""
 
@@ -72,6 +75,7 @@ class Gateway:
         self._scheduled = False
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = math.inf
+        self._not_before = -math.inf
         self._leases_wanted = False
         self._plane_events: list[tuple[Callable[..., None], tuple[Any, ...]]] = []
         self._receiving: set[int] = set()
@@ -233,6 +237,7 @@ class Gateway:
             at = min(at, self._receiving_at)
         if self.cluster is not None:
             at = min(at, self.cluster.next_timer())
+        at = max(at, self._not_before)
         if at < self._timer_at:
             if self._timer is not None:
                 self._timer.cancel()
@@ -244,6 +249,7 @@ class Gateway:
         if self._timer is not None:
             self._timer.cancel()
         self._timer, self._timer_at = None, math.inf
+        self._not_before = -math.inf
 
     def _timer_due(self) -> None:
         self._timer, self._timer_at = None, math.inf
@@ -252,14 +258,19 @@ class Gateway:
             if self.cluster is not None:
                 self.cluster.handle_timer(now)
         except Exception as fault:
-            self.faults.note("the cluster's timer", fault)
+            self._note_timer_fault("the cluster's timer", fault, now)
         try:
             if self.divert is None:
                 self.endpoint.handle_timer(now)
         except Exception as fault:
-            self.faults.note("a timer", fault)
+            self._note_timer_fault("a timer", fault, now)
             self.endpoint.end_step()
         self._turn()
+
+    def _note_timer_fault(self, where: str, fault: Exception, now: float) -> None:
+        """What was due may be due still: not at once, or the loop would do nothing else."""
+        self.faults.note(where, fault)
+        self._not_before = now + TIMER_PAUSE_S
 
     def stop(self) -> None:
         """No more turns."""
