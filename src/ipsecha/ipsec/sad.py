@@ -138,12 +138,14 @@ class Sad:
     def deactivate(self) -> None:
         """Cease to be the owner; the SAs in use stay for ``exact_counters``.
 
-        What was asked for and not answered counts as granted: the next owner may have heard of it and use it.
+        What was asked for and not answered counts as granted, since the next owner may have heard of it and use it;
+        should this member be the owner again, it asks anew.
         """
         if self.active and self.leasing is Leasing.LEASED:
             for live in self.lives.values():
-                live.child.in_ceiling = max(live.child.in_ceiling, live.in_lease.requested)
-                live.child.out_ceiling = max(live.child.out_ceiling, live.out_lease.requested)
+                inbound, outbound = live.in_lease.requested, live.out_lease.requested
+                if self._raise(LeaseEntry(live.spi_in, inbound, outbound)):
+                    self._unacknowledged.add(live.spi_in)
         self.active = False
         self._exact.clear()
         self._wanting.clear()
@@ -353,7 +355,9 @@ class Sad:
     def apply_leases(self, entries: Iterable[LeaseEntry]) -> None:
         """A backup learns the owner's ceilings, those of SAs whose records are still on their way included."""
         for entry in entries:
-            if not self._raise(entry):
+            if entry.spi_in in self._installed:
+                self._raise(entry)
+            else:
                 self._early[entry.spi_in] = entry
 
     def _acknowledged(self, entry: LeaseEntry) -> None:
@@ -365,10 +369,13 @@ class Sad:
             self._unacknowledged.discard(entry.spi_in)
 
     def _raise(self, entry: LeaseEntry) -> bool:
+        """Raise the ceilings in the record to at least these: whether that changed them."""
         found = self._installed.get(entry.spi_in)
         if found is None:
             return False
         child = found[1]
+        if entry.in_ceiling <= child.in_ceiling and entry.out_ceiling <= child.out_ceiling:
+            return False
         child.in_ceiling = max(child.in_ceiling, entry.in_ceiling)
         child.out_ceiling = max(child.out_ceiling, entry.out_ceiling)
         return True

@@ -62,30 +62,42 @@ class Bundle:
         self.selection = selection
         self.spi_in = 0
         self.current: LiveSa | None = None
-        self._members: dict[int, ChildSa] = {}
+        self._members: dict[int, ChildSa] | ChildSa | None = None  # mostly one: a dictionary would be its fivefold
 
     def put(self, child: ChildSa) -> None:
-        known = self._members.pop(child.spi_in, None) is not None
-        self._members[child.spi_in] = child
+        members = self._members
+        if members is None or (isinstance(members, ChildSa) and members.spi_in == child.spi_in):
+            self._members = child
+            self._choose()
+            return
+        if isinstance(members, ChildSa):
+            members = self._members = {members.spi_in: members}
+        known = members.pop(child.spi_in, None) is not None
+        members[child.spi_in] = child
         if known or not self.spi_in:
             self._choose()
-        elif child.use_outbound and child.created_at >= self._members[self.spi_in].created_at:
+        elif child.use_outbound and child.created_at >= members[self.spi_in].created_at:
             # the common case, without a walk: thousands of peers may have the same selectors
             self.spi_in, self.current = child.spi_in, None
 
     def drop(self, spi_in: int) -> bool:
         """Whether the bundle is empty now."""
-        self._members.pop(spi_in, None)
+        if isinstance(self._members, dict):
+            self._members.pop(spi_in, None)
+        elif self._members is not None and self._members.spi_in == spi_in:
+            self._members = None
         if spi_in == self.spi_in:
             self._choose()
         return not self._members
 
     def children(self) -> list[ChildSa]:
-        return list(self._members.values())
+        if isinstance(self._members, dict):
+            return list(self._members.values())
+        return [self._members] if self._members is not None else []
 
     def _choose(self) -> None:
         newest: ChildSa | None = None
-        for child in self._members.values():
+        for child in self.children():
             if child.use_outbound and (newest is None or child.created_at >= newest.created_at):
                 newest = child
         self.spi_in = newest.spi_in if newest is not None else 0
