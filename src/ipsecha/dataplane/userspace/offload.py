@@ -7,6 +7,8 @@ checksums promise: a segment joins others only after its own checksum has been v
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from struct import Struct
 
 HEADER = Struct("=BBHHHH")  # flags, gso_type, hdr_len, gso_size, csum_start, csum_offset (linux/virtio_net.h)
@@ -27,7 +29,10 @@ _TCP_CHECKSUM = 16
 _IPV4_PLAIN = 0x45
 
 # halvings for word_sum: bits, and a mask of as many
-_FOLDS = tuple((bits, (1 << bits) - 1) for bits in (262144, 131072, 65536, 32768, 16384, 8192, 4096, 2048, 1024, 512))
+_FOLDS = tuple((bits, (1 << bits) - 1) for bits in (8192, 4096, 2048, 1024, 512))
+_WIDE_FOLDS = tuple((bits, (1 << bits) - 1) for bits in (262144, 131072, 65536, 32768, 16384))
+_FOLD_FROM = 200  # octets: below, a division is quicker
+_FOLDED_ONCE = 2048  # octets up to which the first table is enough
 
 
 def word_sum(data: bytes) -> int:
@@ -36,8 +41,11 @@ def word_sum(data: bytes) -> int:
     length = len(data)
     if length & 1:
         number <<= 8
-    for bits, mask in _FOLDS:
-        if length << 3 > bits:
+    if length > _FOLDED_ONCE:
+        for bits, mask in _WIDE_FOLDS:
+            number = (number >> bits) + (number & mask)
+    if length > _FOLD_FROM:
+        for bits, mask in _FOLDS:
             number = (number >> bits) + (number & mask)
     return number % 0xFFFF
 
@@ -67,54 +75,59 @@ def _finished(packet: bytes, start: int, field: int) -> bytes:
 def _segments(packet: bytes, size: int, start: int) -> list[bytes]:
     """TCP segmentation (what a network card would do): ``size`` octets of data each."""
     data = start + (packet[start + 12] >> 4) * 4
-    is_ipv4 = packet[0] >> 4 == 4
-    number = int.from_bytes(packet[start + 4 : start + 8], "big")
     flags = packet[start + 13]
-    before, after = packet[start : start + 4], packet[start + 8 : start + 13]
-    rest = packet[start + 14 : start + 16], packet[start + 18 : data]
-    # all that the segments' TCP checksums have in common: addresses, protocol and the unchanging header
-    common = word_sum(packet[12:20] if is_ipv4 else packet[8:40]) + _TCP
-    common += word_sum(before + after[:4] + rest[0] + rest[1]) + (after[4] << 8)
+    # what the segments' TCP checksums have in common: addresses, protocol and all of the header that stays
+    stable = packet[start : start + 4] + packet[start + 8 : start + 12]
+    rest = packet[start + 14 : start + 16] + packet[start + 18 : data]
+    is_ipv4 = packet[0] >> 4 == 4
+    common = word_sum(packet[12:20] if is_ipv4 else packet[8:40]) + word_sum(stable + rest)
+    common += _TCP + data - start + (packet[start + 12] << 8)
+    header = _ipv4_headers(packet, start) if is_ipv4 else _ipv6_headers(packet, start)
+    build = _tcp_struct(data - start - 18).pack
+    ports, middle, window, tail = packet[start : start + 4], packet[start + 8 : start + 13], rest[:2], rest[2:]
+    number = int.from_bytes(packet[start + 4 : start + 8], "big")
     segments: list[bytes] = []
-    append = segments.append
     end = len(packet)
-    place = data
-    while place < end:
+    for index, place in enumerate(range(data, end, size)):
         chunk = packet[place : place + size]
-        place += size
-        own = flags if place >= end else flags & ~_LAST_ONLY
-        if len(segments):
+        length = len(chunk)
+        own = flags if place + size >= end else flags & ~_LAST_ONLY
+        if index:
             own &= ~_CWR
-        sequence = number.to_bytes(4, "big")
-        total = common + own + (number >> 16) + (number & 0xFFFF) + (data - start + len(chunk)) + word_sum(chunk)
-        check = 0xFFFF - total % 0xFFFF
-        append(
-            b"".join(
-                (
-                    _ip_header(packet, start, len(segments), data - start + len(chunk), is_ipv4),
-                    before,
-                    sequence,
-                    after,
-                    own.to_bytes(1, "big"),
-                    rest[0],
-                    check.to_bytes(2, "big"),
-                    rest[1],
-                    chunk,
-                )
-            )
-        )
-        number = (number + len(chunk)) & 0xFFFFFFFF
+        check = 0xFFFF - (common + own + (number >> 16) + (number & 0xFFFF) + length + word_sum(chunk)) % 0xFFFF
+        tcp = build(ports, number, middle, own, window, check, tail)
+        segments.append(header(index, data - start + length) + tcp + chunk)
+        number = (number + length) & 0xFFFFFFFF
     return segments
 
 
-def _ip_header(packet: bytes, length: int, index: int, payload: int, is_ipv4: bool) -> bytes:
-    """The IP header of segment ``index`` with ``payload`` octets behind it."""
-    if not is_ipv4:
-        return packet[:4] + (payload + length - 40).to_bytes(2, "big") + packet[6:length]
-    identification = (packet[4] << 8 | packet[5]) + index & 0xFFFF
-    bare = packet[:2] + (length + payload).to_bytes(2, "big") + identification.to_bytes(2, "big") + packet[6:10]
-    check = 0xFFFF - word_sum(bare + packet[12:length])
-    return bare + check.to_bytes(2, "big") + packet[12:length]
+@functools.cache
+def _tcp_struct(tail: int) -> Struct:
+    """Ports, sequence number, acknowledgement number and data offset, flags, window, checksum, what follows."""
+    return Struct(f">4sI5sB2sH{tail}s")
+
+
+def _ipv4_headers(packet: bytes, length: int) -> Callable[[int, int], bytes]:
+    """The IPv4 header of segment ``index`` with ``payload`` octets behind it: the Identification counts on."""
+    first, middle, last = packet[:2], packet[6:10], packet[12:length]
+    common = word_sum(first + middle + last)
+    identification = packet[4] << 8 | packet[5]
+    build = Struct(f">2sHH4sH{length - 12}s").pack
+
+    def header(index: int, payload: int) -> bytes:
+        total, own = length + payload, identification + index & 0xFFFF
+        return build(first, total, own, middle, 0xFFFF - (common + total + own) % 0xFFFF, last)
+
+    return header
+
+
+def _ipv6_headers(packet: bytes, length: int) -> Callable[[int, int], bytes]:
+    first, last = packet[:4], packet[6:length]
+
+    def header(index: int, payload: int) -> bytes:
+        return first + (payload + length - 40).to_bytes(2, "big") + last
+
+    return header
 
 
 class _Stream:
@@ -215,4 +228,5 @@ def _whole(stream: _Stream) -> list[bytes]:
     header = HEADER.pack(_NEEDS_CSUM, kind, data, stream.size, start, _TCP_CHECKSUM)
     tcp = first[start : start + 13] + stream.last_flags.to_bytes(1, "big") + first[start + 14 : start + 16]
     tcp += (pseudo % 0xFFFF).to_bytes(2, "big") + first[start + 18 : data]
-    return [header, _ip_header(first, start, 0, payload, is_ipv4) + tcp, *stream.pieces]
+    build = _ipv4_headers(first, start) if is_ipv4 else _ipv6_headers(first, start)
+    return [header, build(0, payload) + tcp, *stream.pieces]
