@@ -8,7 +8,7 @@ from ike_agreement import check_agreement
 from ike_pair import Packet, Pair, Side
 from ipsecha.ike.message import open_message
 from ipsecha.ike.window import inbound_protection, start_request
-from ipsecha.model.numbers import ExchangeType, Payload
+from ipsecha.model.numbers import ExchangeType, Payload, Protocol
 from ipsecha.model.policy import Connection
 from ipsecha.model.records import ChildSa, Exchange, ExchangeKind, IkeSa
 from ipsecha.wire.chain import RawPayload, split_payloads
@@ -133,3 +133,9 @@ def rekey_ike(side: Side, steps: Steps, sa: IkeSa | None = None) -> list[Packet]
 
 def delete_ike(side: Side, steps: Steps, sa: IkeSa | None = None) -> list[Packet]:
     return steps.do(lambda: side.endpoint.terminate(steps.now, local_spi=(sa or side.sa).local_spi))
+
+
+def is_ike_delete(steps: Steps, packet: Packet) -> bool:
+    """Whether the message is the DELETE of an IKE SA and nothing else."""
+    payloads = steps.open(packet)
+    return types(payloads) == [Payload.DELETE] and parse_delete(payloads[0].body).protocol == Protocol.IKE

@@ -161,11 +161,24 @@ def child_used(endpoint: IkeEndpoint, sa: IkeSa, child: ChildSa) -> None:
     _take_over(endpoint, sa, child)
 
 
-def child_gone(endpoint: IkeEndpoint, sa: IkeSa, spi_in: int) -> None:
-    """The child SA ``spi_in`` is deleted: what replaces it carries the traffic from now on (section 2.8)."""
+def child_gone(endpoint: IkeEndpoint, sa: IkeSa, gone: ChildSa) -> None:
+    """The child SA ``gone`` is deleted (and removed): what replaces it carries the traffic from now on (section 2.8).
+    Where nothing does, the peer did not want the answer to its rekey: what ``gone`` was to replace stays."""
     for child in sa.children:
-        if child.replaces == spi_in:
+        if child.replaces == gone.spi_in:
             child_used(endpoint, sa, child)
+    old = sa.child_by_inbound_spi(gone.replaces)
+    if old is None or old.state != ChildState.REKEYED:
+        return
+    if any(child.replaces == old.spi_in for child in sa.children) or _is_closing_child(sa, old):
+        return
+    connection = endpoint.connection_of(sa)
+    policy = connection.child(old.name) if connection is not None else None
+    if policy is not None:
+        old.state = ChildState.ESTABLISHED
+        old.expires_at = old.created_at + policy.life_s
+        children.use_outbound(endpoint, sa, old, True)
+        endpoint.rearm(sa)
 
 
 def _take_over(endpoint: IkeEndpoint, sa: IkeSa, child: ChildSa) -> None:

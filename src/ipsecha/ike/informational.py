@@ -73,7 +73,7 @@ def handle_response(
         child = sa.child_by_inbound_spi(exchange.old_spi)
         if child is not None:
             children.remove(endpoint, sa, child)
-            collisions.child_gone(endpoint, sa, child.spi_in)
+            collisions.child_gone(endpoint, sa, child)
 
 
 # Responder
@@ -113,7 +113,7 @@ def _delete_children(endpoint: IkeEndpoint, sa: IkeSa, protocol: int, deletes: l
         else:
             answer.append(child.spi_in.to_bytes(4, "big"))
             children.remove(endpoint, sa, child)
-            collisions.child_gone(endpoint, sa, child.spi_in)
+            collisions.child_gone(endpoint, sa, child)
     return answer
 
 

@@ -72,7 +72,7 @@ def _drop_silently(endpoint: IkeEndpoint, sa: IkeSa, spi_in: int) -> None:
     child = sa.child_by_inbound_spi(spi_in)
     if child is not None:
         children.remove(endpoint, sa, child)
-        collisions.child_gone(endpoint, sa, spi_in)
+        collisions.child_gone(endpoint, sa, child)
 
 
 def _give_up(endpoint: IkeEndpoint, sa: IkeSa, exchange: Exchange, error: NotifyPayload, now: float) -> None:
