@@ -359,7 +359,7 @@ def test_the_packet_that_wants_a_child_sa_goes_first() -> None:
 
 
 def test_a_malformed_request_ends_the_ike_sa(steps: Steps) -> None:
-    """Section 2.21.3: an authentic message that is malformed is answered with INVALID_SYNTAX, and the IKE SA is gone."""
+    """Section 2.21.3: an authentic message that is malformed is answered with INVALID_SYNTAX and ends the IKE SA."""
     request = steps.forge(steps.a, ExchangeType.CREATE_CHILD_SA, [(Payload.TSI, b""), (Payload.TSR, b"")])
     spis = steps.b.sa
     (response,) = steps.deliver(request)
