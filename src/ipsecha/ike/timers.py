@@ -14,12 +14,21 @@ Key = bytes | str
 TICKS_PER_S = 10
 
 
+class _Bucket(list[Key]):
+    """The keys that are due in one tick."""
+
+    __slots__ = ("tick",)
+
+    def __init__(self, tick: int) -> None:
+        self.tick = tick
+
+
 class Timers:
     """Deadlines by key; all times are seconds of the injected clock."""
 
     def __init__(self) -> None:
         self._armed: dict[Key, int] = {}
-        self._buckets: dict[int, list[Key]] = {}
+        self._buckets: dict[int, _Bucket] = {}
         self._ticks: list[int] = []  # heap of the buckets' numbers
 
     def __len__(self) -> int:
@@ -31,13 +40,12 @@ class Timers:
         armed = self._armed.get(key)
         if armed is not None and armed <= tick:
             return
-        self._armed[key] = tick
         bucket = self._buckets.get(tick)
         if bucket is None:
-            self._buckets[tick] = [key]
+            bucket = self._buckets[tick] = _Bucket(tick)
             heapq.heappush(self._ticks, tick)
-        else:
-            bucket.append(key)
+        self._armed[key] = bucket.tick  # one integer for all of them
+        bucket.append(key)
 
     def cancel(self, key: Key) -> None:
         """Forget the timer of ``key``, if there is one."""

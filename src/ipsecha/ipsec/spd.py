@@ -123,7 +123,7 @@ class Spd:
     def __init__(self, policy: Policy) -> None:
         self._bundles: dict[_Key, Bundle] = {}
         self._places: dict[int, _Key] = {}
-        self._tables: dict[tuple[int, int, int], dict[tuple[int, int], list[Bundle]]] = {}
+        self._tables: dict[tuple[int, int, int], dict[int, list[Bundle]]] = {}
         self.by_addresses: dict[bytes, Bundle | Verdict | None] = {}
         self.by_selectors: dict[tuple[bytes, bytes, int, int | None, int | None], Bundle | Verdict] = {}
         self._entries: dict[tuple[str, str], Entry] = {}
@@ -170,7 +170,11 @@ class Spd:
         if bundle is None:
             bundle = self._bundles[key] = Bundle(position, Selection(child.local_ts, child.remote_ts))
             for table, index in self._cells(child.local_ts, child.remote_ts):
-                self._tables.setdefault(table, {}).setdefault(index, []).append(bundle)
+                cells = self._tables.setdefault(table, {})
+                if index in cells:
+                    cells[index].append(bundle)
+                else:
+                    cells[index] = [bundle]
             self.forget_lookups()
         self._places[child.spi_in] = key
         bundle.put(child)
@@ -197,7 +201,7 @@ class Spd:
     @staticmethod
     def _cells(
         local_ts: tuple[TrafficSelector, ...], remote_ts: tuple[TrafficSelector, ...]
-    ) -> Iterator[tuple[tuple[int, int, int], tuple[int, int]]]:
+    ) -> Iterator[tuple[tuple[int, int, int], int]]:
         """The tables and keys under which selectors stand: every pair of covering prefixes, each once."""
         seen = set()
         for remote in remote_ts:
@@ -206,7 +210,8 @@ class Spd:
                     continue
                 for remote_length, remote_bits in cover_by_prefixes(remote.start, remote.end):
                     for local_length, local_bits in cover_by_prefixes(local.start, local.end):
-                        cell = ((len(local.start), remote_length, local_length), (remote_bits, local_bits))
+                        table = (len(local.start), remote_length, local_length)
+                        cell = (table, remote_bits << local_length | local_bits)
                         if cell not in seen:
                             seen.add(cell)
                             yield cell
@@ -267,8 +272,8 @@ class Spd:
         remote_bits, local_bits, bits = int.from_bytes(remote, "big"), int.from_bytes(local, "big"), size * 8
         for (family, remote_length, local_length), table in self._tables.items():
             if family == size:
-                index = (remote_bits >> (bits - remote_length), local_bits >> (bits - local_length))
-                yield from table.get(index, ())
+                leading = remote_bits >> (bits - remote_length), local_bits >> (bits - local_length)
+                yield from table.get(leading[0] << local_length | leading[1], ())
 
 
 def _preferred(one: Bundle, other: Bundle) -> bool:

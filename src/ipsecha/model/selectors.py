@@ -101,15 +101,18 @@ def selector_from_prefix(
 def narrow(proposed: tuple[TrafficSelector, ...], policy: tuple[TrafficSelector, ...]) -> tuple[TrafficSelector, ...]:
     """The responder's answer to ``proposed`` under ``policy`` (RFC 7296 section 2.9): the intersections, without
     repeats or parts that others cover, in the order of the proposal.  Empty: TS_UNACCEPTABLE.
+
+    What equals the policy is the policy's own object: a hundred thousand peers then share it.
     """
     result: list[TrafficSelector] = []
     for offer in proposed:
         for allowed in policy:
-            common = offer.intersect(allowed)
+            common = allowed if offer.covers(allowed) else offer.intersect(allowed)
             if common is not None and not any(kept.covers(common) for kept in result):
                 result = [kept for kept in result if not common.covers(kept)]
                 result.append(common)
-    return tuple(result)
+    narrowed = tuple(result)
+    return policy if narrowed == policy else narrowed
 
 
 def all_covered(inner: tuple[TrafficSelector, ...], outer: tuple[TrafficSelector, ...]) -> bool:

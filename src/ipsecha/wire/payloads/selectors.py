@@ -12,6 +12,7 @@ _IPV4 = struct.Struct(">BBHHH4s4s")
 _IPV6 = struct.Struct(">BBHHH16s16s")
 _FORMATS = {7: _IPV4, 8: _IPV6}  # TS_IPV4_ADDR_RANGE, TS_IPV6_ADDR_RANGE
 _OPAQUE = (65535, 0)
+_LAST_PORT = 65535
 
 
 def parse_selectors(body: bytes) -> tuple[TrafficSelector, ...]:
@@ -48,7 +49,14 @@ def _selector(layout: struct.Struct, body: bytes, offset: int) -> TrafficSelecto
         raise WireError("traffic selector whose addresses run backwards")
     if start_port > end_port and (start_port, end_port) != _OPAQUE:
         raise WireError(f"traffic selector with ports {start_port} to {end_port}")
-    return TrafficSelector(start, last, protocol, start_port, end_port)
+    # a gateway keeps many selectors, mostly of single addresses and all ports: equal values are one object
+    return TrafficSelector(
+        start,
+        start if start == last else last,
+        protocol,
+        start_port,
+        _LAST_PORT if end_port == _LAST_PORT else end_port,
+    )
 
 
 def build_selectors(selectors: Sequence[TrafficSelector]) -> bytes:
