@@ -97,7 +97,8 @@ def _run(kind: PeerKind | None, fault: Fault, directory: Path, console: Console)
 
 def _plain(outcome: Outcome, kind: PeerKind | None) -> dict[str, Any]:
     peer = kind.value if kind is not None else "loopback"
-    return {"peer": peer, "holds": outcome.holds, **msgspec.to_builtins(outcome)}
+    plain = {"peer": peer, "holds": outcome.holds, **msgspec.to_builtins(outcome)}
+    return plain | {name: report._asdict() for name, report in (("a", outcome.a), ("b", outcome.b)) if report}
 
 
 def _show(outcome: Outcome, console: Console) -> None:
