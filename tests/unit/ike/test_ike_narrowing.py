@@ -47,7 +47,7 @@ def test_nothing_in_common() -> None:
 
 
 def test_the_entire_set() -> None:
-    """Where "the responder's policy allows the entire set of traffic covered by TSi and TSr, no narrowing is necessary"."""
+    """ "If the responder's policy allows the entire set of traffic [...], no narrowing is necessary"."""
     narrowed = narrow_offer(CONNECTION, ts("10.2.5.0/24"), ts("10.1.0.0/16"))
     assert narrowed is not None
     assert (narrowed.remote_ts, narrowed.local_ts) == (ts("10.2.5.0/24"), ts("10.1.0.0/16"))
