@@ -55,13 +55,15 @@ class DataPlane(Protocol):
 
     def remove(self, spi_in: int) -> None: ...
 
-    def activate(self, incarnation: int, above_lane: bool) -> None:
-        """Become the owner, in O(1) of the number of SAs: each begins beyond its leases at its first packet."""
+    def activate(self, incarnation: int, above_lanes: int) -> None:
+        """Become the owner, in O(1) of the number of SAs: each begins beyond its leases at its first packet, outbound
+        ``above_lanes`` lanes above (``model.leases.lane_width``)."""
 
     def deactivate(self, forward: Forward | None) -> None:
         """Use no SA any more; what still arrives goes to ``forward``."""
 
-    def set_leasing(self, mode: Leasing) -> None: ...
+    def set_leasing(self, mode: Leasing, skip_lanes: int = 0) -> None:
+        """What bounds the numbers from now on; first, go on ``skip_lanes`` lanes above the ceilings."""
 
     def lease_requests(self, now: float) -> list[LeaseEntry]:
         """Extensions that are wanted since the last call; ``PlaneEvents.leases_wanted`` says that there are some."""

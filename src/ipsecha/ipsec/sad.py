@@ -70,7 +70,7 @@ class Sad:
         self._installed: dict[int, tuple[IkeSa, ChildSa]] = {}
         self._path_mtu = path_mtu
         self._incarnation = 0
-        self._above_lane = False
+        self._above_lanes = 0
         self._wanting: set[int] = set()
         self._unshared: set[int] = set()  # ceilings raised without a backup
         self._unacknowledged: set[int] = set()  # of those, what the present backup has not yet acknowledged
@@ -127,12 +127,13 @@ class Sad:
 
     # --- ownership
 
-    def activate(self, incarnation: int, above_lane: bool) -> None:
-        """Become the owner.  What the previous ownership left is dropped; each SA is adopted by its first packet."""
+    def activate(self, incarnation: int, above_lanes: int) -> None:
+        """Become the owner.  What the previous ownership left is dropped; each SA is adopted by its first packet, and
+        starts so many lanes above its ceiling."""
         self._drop_lives()
         self._own.clear()
         self._incarnation = incarnation
-        self._above_lane = above_lane
+        self._above_lanes = above_lanes
         self.active = True
 
     def deactivate(self) -> None:
@@ -194,7 +195,7 @@ class Sad:
         if child.spi_in in self._own:
             self._own.discard(child.spi_in)
             return 0, 0
-        lane = lane_width(child.suite.esn) if self._above_lane else 0
+        lane = self._above_lanes * lane_width(child.suite.esn)
         exact = self._exact.pop(child.spi_in, None)
         if exact is not None and not lane and exact[2:] == (child.in_ceiling, child.out_ceiling):
             return exact[0], exact[1]
@@ -225,32 +226,45 @@ class Sad:
 
     # --- leases
 
-    def set_leasing(self, mode: Leasing) -> list[LiveSa]:
+    def set_leasing(self, mode: Leasing, skip_lanes: int = 0) -> list[LiveSa]:
         """What bounds the numbers from now on: the SAs whose held packets may have become free.
 
-        O(SAs in use), except when a backup joins after a takeover above the lanes: then it has to learn every SA's
-        ceiling.
+        ``skip_lanes``: first go on so many lanes above the ceilings, on SAs in use at once and on others when they
+        come into use.  O(SAs in use), except when a backup joins after a takeover above the lanes: then it has to
+        learn every SA's ceiling.
         """
+        if skip_lanes and self.active:
+            self._skip(skip_lanes)
         if mode is Leasing.LEASED and self.leasing is not Leasing.LEASED:
             self._settle_lanes()
             self._unacknowledged |= self._unshared
             self._unshared = set()
             for spi_in in self._unacknowledged:
                 self._want(spi_in)
+        stays = mode is Leasing.LANE and self.leasing is mode and not skip_lanes
         self.leasing = mode
         for live in self.lives.values():
-            self._bound_by_mode(live)
+            if not stays:  # a lane does not grow by being said twice
+                self._bound_by_mode(live)
         return [live for live in self.lives.values() if live.held_in or live.held_out]
+
+    def _skip(self, lanes: int) -> None:
+        for live in self.lives.values():
+            live.child.out_ceiling += lanes * lane_width(live.esn)
+            live.next_out = live.child.out_ceiling + 1
+            self._unshared.add(live.spi_in)
+        self._above_lanes += lanes
+        self._own.clear()
 
     def _settle_lanes(self) -> None:
         """After a takeover above the lanes, SAs that no packet has touched yet: their records say so too."""
-        if not (self._above_lane and self.active):
+        if not (self._above_lanes and self.active):
             return
         for spi_in, (_, child) in self._installed.items():
             if spi_in not in self.lives and spi_in not in self._own:
-                child.out_ceiling += lane_width(child.suite.esn)
+                child.out_ceiling += self._above_lanes * lane_width(child.suite.esn)
                 self._unshared.add(spi_in)
-        self._above_lane = False
+        self._above_lanes = 0
 
     def _bound_by_mode(self, live: LiveSa) -> None:
         child = live.child

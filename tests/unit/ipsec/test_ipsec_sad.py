@@ -180,6 +180,35 @@ def test_in_the_lane_numbers_end_and_a_rekey_is_asked_for() -> None:
     assert left.events.names().count("must_rekey") == 1
 
 
+def test_a_lane_does_not_grow_by_being_said_twice() -> None:
+    left, _ = pair(mode=Leasing.LEASED)
+    left.send(udp())
+    left.sad.set_leasing(Leasing.LANE)
+    left.send(*[udp()] * 500)
+    left.sad.set_leasing(Leasing.LANE)
+    assert left.sad.lives[0x1001].out_lease.end == 256 + LANE
+
+
+def test_lanes_can_be_skipped_by_sas_in_use_and_by_others_later() -> None:
+    left, _ = pair(mode=Leasing.LEASED)
+    left.install(child_sa(0x1003, 0x2004, local_ts=child_sa(1, 1).remote_ts, remote_ts=child_sa(1, 1).local_ts))
+    left.send(udp())
+    left.sad.set_leasing(Leasing.FREE, 4)
+    assert sequence_number(left.send(udp())[0]) == 256 + 4 * LANE + 1
+    other = left.sad.adopt(0x1003)
+    assert other is not None
+    assert other.next_out == 256 + 4 * LANE + 1
+    side = Side()
+    side.sad.deactivate()
+    side.install(child_sa(0x1001, 0x2002))
+    side.sad.activate(3, 2)
+    assert sequence_number(side.send(udp())[0]) == 256 + 2 * LANE + 1
+    side.sad.set_leasing(Leasing.LEASED)
+    found = side.sad.installed(0x1001)
+    assert found is not None
+    assert found[1].out_ceiling > 256 + 2 * LANE
+
+
 def test_a_record_that_is_older_than_a_lease_lowers_nothing() -> None:
     side = Side()
     side.install(child_sa(0x1001, 0x2002))

@@ -168,10 +168,10 @@ class UserspacePlane:
 
     # --- ownership and leases
 
-    def activate(self, incarnation: int, above_lane: bool) -> None:
+    def activate(self, incarnation: int, above_lanes: int) -> None:
         """Become the owner: O(1) in the number of SAs."""
         self._forward = None
-        self._sad.activate(incarnation, above_lane)
+        self._sad.activate(incarnation, above_lanes)
         if self._routes is not None:
             self._routes.activate()
 
@@ -191,8 +191,8 @@ class UserspacePlane:
             for datagram, remote in outer:
                 self._hand_over("esp", datagram, live.local, remote)
 
-    def set_leasing(self, mode: Leasing) -> None:
-        self._release(self._sad.set_leasing(mode))
+    def set_leasing(self, mode: Leasing, skip_lanes: int = 0) -> None:
+        self._release(self._sad.set_leasing(mode, skip_lanes))
 
     def lease_requests(self, now: float) -> list[LeaseEntry]:
         return self._sad.lease_requests(now)
