@@ -129,6 +129,8 @@ class PairSide:
     # Input from the other member
 
     def channel_up(self) -> None:
+        # a partner that hung or was cut off may have announced the addresses as its own when it woke up
+        self._announce(self.member.epoch)
         self.member.channel_up(self.gateway.clock.now())
         self.gateway.wake()
 
