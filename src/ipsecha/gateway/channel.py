@@ -245,8 +245,8 @@ class SynchChannel:
     def link_down(self, link: _Link) -> None:
         if link is self._link:
             self._link = None
-            self._events.down(LossReason.LOST)
             self._seek()
+            self._events.down(LossReason.LOST)
 
     def frame_received(self, link: _Link, frame: bytes) -> None:
         if link is self._link:
