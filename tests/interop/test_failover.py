@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ipsecha.lab import network
+from ipsecha.lab import network, stage
 from ipsecha.lab.failover import Fault, play, wait_for_pair
 from ipsecha.lab.loopback import on_loopback
 from ipsecha.lab.scenes import PeerKind, in_namespaces
@@ -62,6 +62,28 @@ def test_the_cluster_as_initiator(tmp_path: Path) -> None:
         scene.bring_up = initiate  # type: ignore[method-assign]
         outcome = play(scene, Fault.KILL, timeline)
         assert outcome.holds, outcome.verdicts
+
+
+@pytest.mark.root
+@pytest.mark.peer
+def test_a_peer_behind_a_nat_with_certificates(tmp_path: Path) -> None:
+    """The survivor knows the peer's mapped address and port; they may change after the failover as before."""
+    tunnel = Tunnel(
+        auth="ecdsa",
+        ike="chacha20poly1305-prfsha256-ecp256",
+        esp="chacha20poly1305-noesn",
+        gateway_address=network.CLUSTER_OUTER,
+        peer_local=network.PEER_BEHIND_NAT,
+        gateway_options={"remote": "any"},
+    )
+    certificates = stage.make_certificates("ecdsa", depth=1)
+    with in_namespaces(tmp_path, PeerKind.STRONGSWAN, tunnel, certificates, nat=True) as scene:
+        outcome = play(scene, Fault.KILL, timeline)
+        assert outcome.holds, outcome.verdicts
+        network.masquerade(scene.topology["nat"], "30000-39999")
+        assert scene.topology["hostb"].ping(network.HOST_A, count=5)
+        survivor, _ = wait_for_pair(scene.members)
+        assert survivor.sas()[0].remote.rpartition(":")[2].startswith("3")
 
 
 @pytest.mark.root

@@ -130,6 +130,9 @@ class Topology:
     def __getitem__(self, role: str) -> Namespace:
         return self._namespaces[role]
 
+    def has(self, role: str) -> bool:
+        return role in self._namespaces
+
     def __iter__(self) -> Iterator[Namespace]:
         return iter(self._namespaces.values())
 

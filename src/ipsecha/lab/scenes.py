@@ -69,17 +69,24 @@ class NamespaceScene:
             set_cables(self.topology["sw"], failed.name, CABLES, connected=True)
 
     def play_back(self, packets: list[Packet]) -> int:
-        return capture.play_back(self.topology["peer"], packets, self.directory)
+        """From where the captured packets came: the peer, or the NAT before it."""
+        outside = self.topology["nat" if self.topology.has("nat") else "peer"]
+        return capture.play_back(outside, packets, self.directory)
 
 
 @contextmanager
 def in_namespaces(
-    directory: Path, kind: PeerKind, tunnel: Tunnel | None = None, certificates: Certificates | None = None
+    directory: Path,
+    kind: PeerKind,
+    tunnel: Tunnel | None = None,
+    certificates: Certificates | None = None,
+    *,
+    nat: bool = False,
 ) -> Iterator[NamespaceScene]:
     """The scene with namespaces: needs root.  Members, peer, capture and probes run while it lasts."""
     tunnel = tunnel or Tunnel(gateway_address=network.CLUSTER_OUTER)
     with ExitStack() as running:
-        topology = running.enter_context(network.standing(members=2))
+        topology = running.enter_context(network.standing(members=2, nat=nat))
         members = stage.pair(topology, directory / "pair", tunnel, certificates)
         peer: Member | StrongSwan
         if kind is PeerKind.STRONGSWAN:
