@@ -14,7 +14,7 @@ from ipsecha.crypto.key_derivation import derive_child_keys, pack_record_keys
 from ipsecha.crypto.protection import ike_protection
 from ipsecha.ike import auth_initiator, children
 from ipsecha.ike.auth_message import AuthMessage, Signed, check_proof, parse_auth_message, prove
-from ipsecha.ike.flags import ENCAPSULATE, FRAGMENTATION
+from ipsecha.ike.flags import CLOSED, ENCAPSULATE, FRAGMENTATION
 from ipsecha.ike.half_open import HalfOpen
 from ipsecha.ike.message import Envelope, message_limit, open_message, seal_message
 from ipsecha.ike.reassembly import Whole
@@ -279,8 +279,9 @@ def _make_child(endpoint: IkeEndpoint, sa: IkeSa, half_open: HalfOpen, chosen: _
 def replace_others(endpoint: IkeEndpoint, connection: Connection, peer: Identity) -> None:
     """INITIAL_CONTACT: the peer has lost whatever IKE SAs it had with us (section 2.4)."""
     for sa in endpoint.sas_of_peer(connection.name, peer):
-        endpoint.report("ike-replaced", f"{peer} has started afresh", connection.name)
-        endpoint.remove_sa(sa)
+        if not sa.flags & CLOSED:  # those go by themselves
+            endpoint.report("ike-replaced", f"{peer} has started afresh", connection.name)
+            endpoint.remove_sa(sa)
 
 
 def _seal_response(

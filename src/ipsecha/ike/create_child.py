@@ -273,5 +273,5 @@ def _answer(
 
 def _report(endpoint: IkeEndpoint, sa: IkeSa, child: ChildSa, *, rekey: bool) -> None:
     event = "child-rekeyed" if rekey else "child-established"
-    text = f"child {child.name!r}: SPIs {child.spi_in:08x}_i {child.spi_out:08x}_o, {child.suite}"
+    text = f"child {child.name!r}: inbound SPI {child.spi_in:08x}, outbound {child.spi_out:08x}, {child.suite}"
     endpoint.report(event, text, sa.connection)

@@ -6,7 +6,8 @@ import pytest
 
 from ike_agreement import live
 from ike_pair import Pair, Side, child_policy, left_connection, right_connection
-from ike_steps import Steps, is_ike_delete, new_child, rekey_child, rekey_ike
+from ike_steps import Steps, delete_ike, is_ike_delete, new_child, rekey_child, rekey_ike
+from ipsecha.ike.auth import replace_others
 from ipsecha.ike.retries import FIRST_PAUSE_S, PATIENCE_S
 from ipsecha.ike.window import Payloads
 from ipsecha.model.errors import PeerError
@@ -179,3 +180,15 @@ def test_a_policy_that_goes_while_the_answer_is_on_its_way() -> None:
     assert not is_ike_delete(steps, delete)
     steps.deliver(delete)
     assert len(steps.b.sa.children) == 1
+
+
+def test_a_peer_that_comes_back_replaces_only_what_it_has_lost() -> None:
+    """Section 2.4: INITIAL_CONTACT deletes the IKE SAs of the same peer; one that the peer has deleted itself, and
+    that is kept to repeat the answer, is none of them."""
+    steps = Steps("right")
+    steps.pair.queue = delete_ike(steps.b, steps)
+    steps.pair.run()
+    assert len(steps.a.sas) == 1
+    replace_others(steps.a.endpoint, steps.a.policy.connections[0], steps.a.sa.remote_id)
+    assert len(steps.a.sas) == 1
+    assert "ike-replaced" not in steps.a.events
