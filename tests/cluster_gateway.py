@@ -56,6 +56,7 @@ class Judge(Protocol):
     def accepted(self, gateway: ModelGateway, key: int, number: int) -> None: ...
     def released(self, gateway: ModelGateway, key: int, version: int, epoch: int) -> None: ...
     def covered(self, gateway: ModelGateway) -> None: ...
+    def withdrawn(self, key: int) -> None: ...
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -83,6 +84,7 @@ class ModelGateway:
         self.now: Callable[[], float] = lambda: 0.0
         self.reports: list[str] = []
         self._unshared: set[int] = set()
+        self._private: set[int] = set()  # SAs that no other member has heard of: no lane bounds them
         self._unacknowledged: set[int] = set()
         self._wanting: set[int] = set()
         self._exact: dict[int, tuple[int, int, int, int]] = {}
@@ -111,9 +113,8 @@ class ModelGateway:
         self.table[key] = record
         if self.leasing is not Leasing.LEASED:
             self._unshared.add(key)
-        use = self.uses[key] = Use(0, 0, record)
-        if self.leasing is Leasing.LANE:
-            use.lane_end = record.out_ceiling + LANE
+            self._private.add(key)
+        self.uses[key] = Use(0, 0, record)
         self.message(key)
 
     def message(self, key: int) -> None:
@@ -124,6 +125,7 @@ class ModelGateway:
         self._held.append((number, key, record.version))
 
     def withdraw(self, key: int) -> None:
+        self.judge.withdrawn(key)
         del self.table[key]
         del self.uses[key]
         self._forget(key)
@@ -211,7 +213,7 @@ class ModelGateway:
         self.discarded = True
         self.table.clear()
         self.uses.clear()
-        for kept in (self._unshared, self._unacknowledged, self._wanting, self._exact, self._held):
+        for kept in (self._unshared, self._unacknowledged, self._wanting, self._private, self._exact, self._held):
             kept.clear()
 
     # Leases
@@ -226,6 +228,7 @@ class ModelGateway:
         if mode is Leasing.LEASED and self.leasing is not Leasing.LEASED:
             self._unacknowledged |= self._unshared
             self._unshared = set()
+            self._private.clear()
         self.leasing = mode
         self._bound()
 
@@ -241,7 +244,7 @@ class ModelGateway:
                     use.in_limit = use.out_limit = -1
                     self._wanting.add(key)
                 continue
-            if self.leasing is Leasing.LANE:
+            if self.leasing is Leasing.LANE and key not in self._private:
                 use.lane_end = record.out_ceiling + LANE
             use.in_limit = use.in_requested = record.in_ceiling
             use.out_limit = use.out_requested = record.out_ceiling
@@ -285,7 +288,7 @@ class ModelGateway:
     # Records
 
     def _forget(self, key: int) -> None:
-        for kept in (self._unshared, self._unacknowledged, self._wanting):
+        for kept in (self._unshared, self._unacknowledged, self._wanting, self._private):
             kept.discard(key)
         self._exact.pop(key, None)
 
@@ -295,6 +298,7 @@ class ModelGateway:
             key = int.from_bytes(octets, "big")
             if data is None:
                 self.table.pop(key, None)
+                self.uses.pop(key, None)
                 self._forget(key)
                 continue
             record, before = _decode(data), self.table.get(key)

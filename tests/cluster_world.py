@@ -11,7 +11,6 @@ from collections.abc import Callable
 from typing import Any
 
 from cluster_gateway import ModelGateway
-
 from ipsecha.cluster import effects as fx
 from ipsecha.cluster import frames
 from ipsecha.cluster.commit_log import BackupState
@@ -24,7 +23,7 @@ TCP_PATIENCE_S = 3.0
 WALL_AT_START = 1_700_000_000.0
 
 
-class Violation(AssertionError):
+class Violation(AssertionError):  # noqa: N818 - the word of the checkers
     """A checker's finding; ``checker`` names the invariant."""
 
     def __init__(self, checker: str, text: str) -> None:
@@ -58,7 +57,7 @@ class Node:
         self.member: PairMember
         self.gateway: ModelGateway
         self.highest_epoch = 0  # that this process took part in
-        self.arriving: frames.Frame | None = None
+        self.written_lineage = 0
 
 
 class World:
@@ -80,6 +79,7 @@ class World:
         self.beat_loss = 0.0
         self.delay_s = 0.001
         self.late_ticks_s = 0.002
+        self.faults: list[str] = []  # kinds that this run plays
         self.log: list[str] = []
         self.failovers = 0
         self.records_lost = 0
@@ -87,13 +87,17 @@ class World:
         self._events: list[tuple[float, int, Callable[[], None]]] = []
         self._order = 0
         self._next_key = 0
+        self._latest: Link | None = None  # the connection that is up or being built
+        self._dialling_until = 0.0
         # what the checkers remember
         self._owners: dict[int, tuple[int, int]] = {}
+        self._lineages: dict[int, int] = {}  # by epoch
         self._outbound: dict[int, set[int]] = {}
         self._inbound: dict[int, dict[int, tuple[str, bool]]] = {}
         self._messages: set[tuple[int, int, int]] = set()
         self._visible: dict[int, int] = {}
         self._covered: dict[int, tuple[int, int]] = {}  # key: lineage, version that a backup in sync has
+        self._withdrawn: set[int] = set()
         self._peer_numbers: dict[int, int] = {}
         self.at(0.0, self._dial)
 
@@ -121,6 +125,7 @@ class World:
 
     def start(self, index: int) -> None:
         node = self.nodes[index]
+        self.break_link(self._latest)
         node.boot += 1
         node.alive = node.host_up = True
         node.link = None
@@ -169,7 +174,10 @@ class World:
             self.at(node.paused_until - self.time, lambda: self._tell(node, boot, action))
             return
         action()
-        self._carry_out(node)
+        if self.random.random() < 0.7:
+            self._carry_out(node)
+        else:  # the effects of several inputs may be carried out together, a little later
+            self.at(self.jitter(0.001), lambda: self._tell(node, boot, lambda: None))
 
     def _carry_out(self, node: Node) -> None:
         member, actions = node.member, node.gateway.actions
@@ -190,19 +198,24 @@ class World:
         self.note(f"crash {node.gateway.name} ({node.member.role.value}){' with its host' if host else ''}")
         node.alive = False
         node.host_up = not host
-        link, node.link = node.link, None
-        if link is not None and not host:
-            self.break_link(link)
-        elif link is not None:
-            self.at(TCP_PATIENCE_S, lambda: self.break_link(link))
+        node.link = None
+        link = self._latest
+        self.at(TCP_PATIENCE_S if host else 0.0, lambda: self.break_link(link))
 
     def pause(self, index: int, seconds: float) -> None:
         self.note(f"pause {'ab'[index]} {seconds:.2f}")
-        self.nodes[index].paused_until = self.time + seconds
+        node = self.nodes[index]
+        node.paused_until = max(node.paused_until, self.time + seconds)
         self.faulty(seconds)
 
     def faulty(self, seconds: float = 0.0) -> None:
         self.fault_until = max(self.fault_until, self.time + seconds)
+
+    @property
+    def at_peace(self) -> bool:
+        """Nothing disturbs the network or the clocks, and has not for a while."""
+        disturbed = any(self.blocked.values()) or self.beat_loss or self.delay_s > 0.001 or self.late_ticks_s > 0.002
+        return not disturbed and self.fault_until + 2.0 < self.time
 
     def ask(self, index: int, question: Callable[[PairMember, float], object]) -> bool:
         """An operator's command; False where the member refuses it."""
@@ -230,6 +243,7 @@ class World:
                 self._unstall(link)
 
     def heal(self) -> None:
+        """Everything works again; pauses run out by themselves."""
         self.note("heal")
         self.beat_loss, self.delay_s, self.late_ticks_s = 0.0, 0.001, 0.002
         self.faulty()
@@ -250,25 +264,32 @@ class World:
         if self.synch_is_cut or not (a.host_up and b.host_up):
             return
         if a.alive and b.alive:
-            if (a.link is None or a.link.broken) and (b.link is None or b.link.broken):
+            if (self._latest is None or self._latest.broken) and self._dialling_until <= self.time:
                 self._connect(a, b)
             return
         for node in self.nodes:
             if node.alive and node.link is None:
-                self._tell_soon(node, lambda node=node: node.member.channel_down(True, self.time + node.skew))
+                self._tell_soon(node, lambda node=node: self._refused(node))
+
+    def _refused(self, node: Node) -> None:
+        if node.link is None:
+            node.member.channel_down(True, self.time + node.skew)
 
     def _tell_soon(self, node: Node, action: Callable[[], None], delay: float = 0.0) -> None:
         boot = node.boot
         self.at(delay or self.jitter(self.delay_s), lambda: self._tell(node, boot, action))
 
     def _connect(self, a: Node, b: Node) -> None:
-        link = Link()
+        link = self._latest = Link()
         for node in (a, b):
             delay = self.jitter(self.delay_s)
+            self._dialling_until = max(self._dialling_until, self.time + delay)
             link.last[node.index] = self.time + delay
             self._tell_soon(node, lambda node=node: self._link_up(node, link), delay)
 
     def _link_up(self, node: Node, link: Link) -> None:
+        if link.broken:
+            return
         if node.link is not None:
             node.member.channel_down(False, self.time + node.skew)
         node.link = link
@@ -320,9 +341,15 @@ class World:
             self._arrive(link, receiver, data)
 
     def _receive(self, node: Node, link: Link, data: bytes) -> None:
-        if node.link is link:
-            node.arriving = frames.decode_frame(data)
-            node.member.receive_frame(data, self.time + node.skew)
+        if node.link is not link:
+            return
+        before = len(node.member._effects)
+        node.member.receive_frame(data, self.time + node.skew)
+        for effect in node.member._effects[before:]:
+            if isinstance(effect, fx.Apply):
+                frame = frames.decode_frame(data)
+                assert isinstance(frame, frames.Commit)
+                self._written(node, frame.epoch)
 
     def _send_beat(self, node: Node, data: bytes) -> None:
         receiver = self.nodes[1 - node.index]
@@ -379,11 +406,11 @@ class World:
         owner = self._owners.setdefault(epoch, (node.index, node.boot))
         if owner != (node.index, node.boot):
             raise Violation("I5", f"epoch {epoch:#x} of {owner} taken by {gateway.name}")
-        if other.alive and other.gateway.active and self.fault_until + 2.0 < self.time:
+        if other.alive and other.gateway.active and not gateway.active and self.at_peace:
             raise Violation("I5", f"{gateway.name} became owner beside {other.gateway.name} without a fault")
         if gateway.discarded:
             gateway.lineage = epoch
-            return
+        self._lineages[epoch] = gateway.lineage
         for key, (lineage, version) in self._covered.items():
             if lineage == gateway.lineage and (key not in gateway.table or gateway.table[key].version < version):
                 raise Violation("commit", f"{gateway.name} took over without message {version} of SA {key}")
@@ -391,13 +418,13 @@ class World:
     def _node_of(self, gateway: ModelGateway) -> Node:
         return next(node for node in self.nodes if node.boot and node.gateway is gateway)
 
+    def _written(self, node: Node, epoch: int) -> None:
+        if epoch < node.highest_epoch:
+            raise Violation("I5", f"{node.gateway.name} accepts a write of {epoch:#x} after {node.highest_epoch:#x}")
+        node.written_lineage = self._lineages[epoch]
+
     def applied(self, gateway: ModelGateway) -> None:
-        node = self._node_of(gateway)
-        frame = node.arriving
-        assert isinstance(frame, frames.Commit)
-        if frame.epoch < node.highest_epoch:
-            raise Violation("I5", f"{gateway.name} applied a write of {frame.epoch:#x} after {node.highest_epoch:#x}")
-        gateway.lineage = self.nodes[1 - node.index].gateway.lineage
+        gateway.lineage = self._node_of(gateway).written_lineage
         gateway.discarded = False
 
     def sent(self, gateway: ModelGateway, key: int, number: int) -> None:
@@ -426,8 +453,12 @@ class World:
         for key, record in gateway.table.items():
             self._cover(gateway, key, record.version)
 
+    def withdrawn(self, key: int) -> None:
+        self._covered.pop(key, None)
+        self._withdrawn.add(key)
+
     def _cover(self, gateway: ModelGateway, key: int, version: int) -> None:
-        if key in gateway.table:
+        if key in gateway.table and key not in self._withdrawn:
             self._covered[key] = (gateway.lineage, version)
 
     def expect_settled(self) -> None:

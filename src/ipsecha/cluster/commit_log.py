@@ -45,6 +45,7 @@ class CommitLog:
         self._sent_at: deque[tuple[int, float]] = deque()
         self._snapshot: Iterator[Change] | None = None
         self._parts: deque[int] = deque()
+        self.closing = False  # the whole snapshot is on its way
 
     @property
     def outstanding(self) -> int:
@@ -89,6 +90,7 @@ class CommitLog:
         self._sent_at.clear()
         self._snapshot = None
         self._parts.clear()
+        self.closing = False
 
     def begin_snapshot(self, records: Iterator[Change], total: int) -> None:
         """``records`` yields each present record at the moment it is asked for it; ``total`` is for the progress."""
@@ -102,6 +104,7 @@ class CommitLog:
             changes = tuple(islice(self._snapshot, SNAPSHOT_PART))
             if not changes:
                 self._snapshot = None
+                self.closing = True
                 return frames, True
             self.snapshot_sent += len(changes)
             frames.append(self.commit(epoch, changes, now))
@@ -111,4 +114,5 @@ class CommitLog:
     def end_snapshot(self, epoch: int, now: float) -> Frame:
         """From this frame on the receiver is in sync."""
         self.backup = BackupState.IN_SYNC
+        self.closing = False
         return SnapshotEnd(epoch, self._next(now))

@@ -23,6 +23,7 @@ class Beat(msgspec.Struct, array_like=True, frozen=True):
     active: bool
     health: int
     cluster_time: float
+    lineage: int = 0  # epoch of the cold start that its records go back to
 
 
 _encoder = msgspec.msgpack.Encoder()

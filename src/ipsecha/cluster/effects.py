@@ -38,14 +38,17 @@ class Granted(msgspec.Struct, frozen=True):
 
 
 class SetLeasing(msgspec.Struct, frozen=True):
+    """``skip_lanes``: first raise the outbound numbers of all SAs that far above their ceilings (``cluster.lanes``)."""
+
     mode: Leasing
+    skip_lanes: int = 0
 
 
 class BecomeActive(msgspec.Struct, frozen=True):
-    """Use the SAs under this epoch; ``above_lane``: start outbound numbers above the lane of the former owner."""
+    """Use the SAs under this epoch; ``above_lane``: start outbound numbers so many lanes above the ceilings."""
 
     epoch: int
-    above_lane: bool
+    above_lane: int
 
 
 class BecomeStandby(msgspec.Struct, frozen=True):

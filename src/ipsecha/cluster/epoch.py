@@ -13,6 +13,11 @@ def make_epoch(term: int, member_index: int) -> int:
     return term << MEMBER_BITS | member_index
 
 
+def first_term(wall_s: float) -> int:
+    """Where a member that knows nothing begins: tenths of seconds, so that not even a restart at once repeats one."""
+    return int(wall_s * 10)
+
+
 def next_epoch(highest_seen: int, member_index: int) -> int:
     """The compare-and-set of a pair: whoever takes over leaves every epoch it has ever seen behind."""
     return make_epoch((highest_seen >> MEMBER_BITS) + 1, member_index)

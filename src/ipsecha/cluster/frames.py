@@ -33,6 +33,7 @@ class Hello(msgspec.Struct, array_like=True, frozen=True):
     state_rank: int
     beat_key: bytes
     cluster_time: float
+    lineage: int = 0  # epoch of the cold start that the sender's records go back to
 
 
 class Join(msgspec.Struct, array_like=True, frozen=True):

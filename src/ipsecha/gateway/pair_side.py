@@ -65,7 +65,7 @@ class PairSide:
             fx.ResetChannel: self._reset_channel,
             fx.Released: lambda effect: gateway.output.release(effect.number),
             fx.Granted: lambda effect: gateway.plane.grant(effect.entries),
-            fx.SetLeasing: lambda effect: gateway.plane.set_leasing(effect.mode),
+            fx.SetLeasing: lambda effect: gateway.plane.set_leasing(effect.mode, effect.skip_lanes),
             fx.BecomeActive: self._become_active,
             fx.BecomeStandby: self._become_standby,
             fx.Freeze: self._freeze,

@@ -1,0 +1,45 @@
+"""Two members say hello: which of them goes on, with which records?
+
+Both read the same two hellos and come to opposite conclusions, whatever happened before.
+
+* Two owners (they were cut off from each other): the one whose records go back to the older cold start, then the one
+  with the higher epoch.  A member that came up alone, and empty, must not sweep away the SAs of one that has served for
+  days.
+* One owner: it stays.
+* No owner: the records of the highest epoch; of the same epoch the owner's own before its backup's; then the first
+  member, with nothing.
+
+Epochs only grow: where the owner that stays has the lower epoch, it takes a new one, and the other waits for that.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+
+from ipsecha.cluster.frames import Hello
+
+
+class Verdict(Enum):
+    STAY = "stay"  # the owner, as before
+    RECLAIM = "reclaim"  # the owner, under a new epoch
+    FOLLOW = "follow"  # the other is owner: become its backup
+    WAIT = "wait"  # the other will be owner, and say so
+    CLAIM = "claim"  # nobody is owner, and it is for us to be
+
+
+def outranks(mine: tuple[int, int], theirs: tuple[int, int]) -> bool:
+    """Of two owners, each given as (lineage, epoch): whether the first one stays."""
+    return (-mine[0], mine[1]) > (-theirs[0], theirs[1])
+
+
+def judge(mine: Hello, theirs: Hello) -> Verdict:
+    """What the sender of ``mine`` has to do when it reads ``theirs``."""
+    if mine.active and (not theirs.active or outranks((mine.lineage, mine.epoch), (theirs.lineage, theirs.epoch))):
+        return Verdict.STAY if mine.epoch >= theirs.epoch else Verdict.RECLAIM
+    if theirs.active:
+        return Verdict.FOLLOW if theirs.epoch >= mine.epoch else Verdict.WAIT
+    return Verdict.CLAIM if _claim(mine) > _claim(theirs) else Verdict.WAIT
+
+
+def _claim(hello: Hello) -> tuple[int, int, int]:
+    return (hello.epoch if hello.state_rank else -1, hello.state_rank, -hello.member_index)

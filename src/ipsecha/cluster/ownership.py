@@ -1,0 +1,292 @@
+"""What a member of a pair is, and how that changes: the acts.  When to do what is decided in ``pair``.
+
+Each change of ownership takes the next epoch beyond all that were ever seen, and leaves replication, leasing, lanes and
+the partner's knowledge of it in a consistent state; the effects come in the order in which they must be carried out.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from enum import Enum
+
+import msgspec
+
+from ipsecha.cluster import effects as fx
+from ipsecha.cluster import frames, lanes
+from ipsecha.cluster.commit_log import BackupState, CommitLog
+from ipsecha.cluster.detector import BeatListener
+from ipsecha.cluster.epoch import next_epoch
+from ipsecha.cluster.frames import Frame, Hello
+from ipsecha.cluster.handover import Handover
+from ipsecha.model.leases import Leasing
+from ipsecha.model.records import LeaseEntry
+from ipsecha.model.spi import Entropy
+
+CLOCK_TOLERANCE_S = 0.05
+INFO, WARNING, ERROR = 20, 30, 40
+
+
+class Role(Enum):
+    STARTING = "starting"
+    ACTIVE = "active"
+    STANDBY = "standby"
+    ISOLATED = "isolated"
+    HANDING_OVER = "handing over"
+
+
+class PairSettings(msgspec.Struct, frozen=True):
+    cluster: str
+    members: tuple[str, str]
+    index: int  # of this member in ``members``
+    heartbeat_s: float = 0.1
+    missed_beats: int = 3
+    start_wait_s: float = 1.0
+    handover_timeout_s: float = 0.5
+    stop_when_alone: bool = False  # after silence an owner stops serving instead of going on in its lane
+
+
+class Ownership:
+    """The state of one member, its changes, and what it says to the partner about them."""
+
+    def __init__(self, settings: PairSettings, entropy: Entropy) -> None:
+        self.settings = settings
+        self.role = Role.STARTING
+        self.epoch = 0  # of the ownership that this member takes part in
+        self.lineage = 0  # epoch of the cold start that our records go back to
+        self.in_sync = False  # as a backup: records are complete
+        self.alone_since: float | None = None
+        self.alone_by_proof = False
+        self.partner: Hello | None = None
+        self.channel_is_up = False
+        self.links_are_up = True
+        self.health = 0
+        self.partner_health = 0
+        self.log = CommitLog()
+        self.listener = BeatListener(settings.missed_beats)
+        self.counters: Counter[str] = Counter()
+        self.rivalry = lanes.Rivalry()
+        self._boot_id = entropy(16)
+        self._beat_key = entropy(32)
+        self._beat_counter = 0
+        self._highest_epoch = 0
+        self._owned = False  # our records are those of a former owner that nobody took over from, as far as we know
+        self._greeted = False  # the partner said hello on this channel
+        self._tick_at = 0.0
+        self._start_deadline = 0.0
+        self._handover: Handover | None = None
+        self._weaker_ticks = 0
+        self._channel_down_ticks = 0
+        self._effects: list[fx.ClusterEffect] = []
+
+    def take_effects(self) -> list[fx.ClusterEffect]:
+        effects, self._effects = self._effects, []
+        return effects
+
+    @property
+    def owns(self) -> bool:
+        return self.role in (Role.ACTIVE, Role.HANDING_OVER)
+
+    # Changes of ownership
+
+    def _become_active(self, above_lanes: int, leasing: Leasing, same_epoch: bool = False) -> None:
+        """The mode comes first, so that not even the first packet is sent under the rules of a former ownership."""
+        if not same_epoch:
+            self.epoch = next_epoch(max(self._highest_epoch, self.epoch), self.settings.index)
+        self._highest_epoch = max(self._highest_epoch, self.epoch)
+        self.role = Role.ACTIVE
+        self.in_sync = False
+        self._owned = True
+        self._handover = None
+        self._effects.append(fx.SetLeasing(leasing))
+        self._effects.append(fx.BecomeActive(self.epoch, above_lanes))
+
+    def _alone(self, proof: bool, now: float) -> None:
+        self.log.reset(BackupState.ABSENT)
+        self.alone_since, self.alone_by_proof = now, proof
+
+    def _take_over(self, proof: bool, now: float) -> None:
+        """A backup that is not in sync has nothing to take over with."""
+        reason = "proof of death" if proof else "silence"
+        if not self.in_sync:
+            self._report("owner-lost", f"{self._partner_name} is gone ({reason}), and no records are complete", WARNING)
+            self.role = Role.STARTING
+            self._start_deadline = now + self.settings.start_wait_s
+            if proof:
+                self._cold_start(now)
+            return
+        self._alone(proof, now)
+        self.rivalry.none()
+        self.rivalry.doubt = not proof
+        self._become_active(lanes.CERTAIN if proof else lanes.AFTER_SILENCE, self.rivalry.leasing)
+        self._report("takeover", f"took over from {self._partner_name} after {reason}, epoch {self.epoch:#x}", WARNING)
+        self._hello_again(now)
+
+    def _cold_start(self, now: float) -> None:
+        self._effects.append(fx.DiscardRecords())
+        self._alone(False, now)
+        self.rivalry.none()
+        self._become_active(0, Leasing.FREE)
+        self.lineage = self.epoch
+        self._report("cold-start", f"no other owner found: active alone, epoch {self.epoch:#x}", WARNING)
+        self._hello_again(now)
+
+    def _resume(self, now: float) -> None:
+        """Own again what nobody has taken over.  Numbers go on beyond the lanes: part of one may be used up."""
+        self._alone(False, now)
+        above_lanes = lanes.IN_DOUBT if self.rivalry.exists else 0
+        self._become_active(above_lanes, self.rivalry.leasing)
+        self._report("resumed", f"owner again, epoch {self.epoch:#x}", WARNING)
+        self._hello_again(now)
+
+    def _reclaim(self, now: float) -> None:
+        """We go on, and the partner gives up its records, but it has seen a higher epoch."""
+        self._alone(False, now)
+        self._effects.append(fx.Released(self.log.number))
+        self.rivalry.none()
+        self._become_active(lanes.CERTAIN, Leasing.FREE)
+        self._report("resumed", f"still the owner, now under epoch {self.epoch:#x}", WARNING)
+        self._hello_again(now)
+
+    def _step_down(self, role: Role, reason: str) -> None:
+        self._owned = role is Role.ISOLATED
+        self.role = role
+        self.in_sync = False
+        self._handover = None
+        self.log.reset(BackupState.ABSENT)
+        self._effects.append(fx.BecomeStandby(forward=False))
+        self._report("stepped-down", f"no longer active: {reason}", WARNING)
+
+    def _yield(self, reason: str, now: float) -> None:
+        """The partner is owner, but has not said hello as such: the hellos of a new channel decide what follows."""
+        self._step_down(Role.STARTING, reason)
+        self._start_deadline = now + self.settings.start_wait_s
+        self._reset_channel("ownership changed")
+
+    def _follow(self, partner: Hello, now: float) -> None:
+        """Become the backup of the partner: give up our records first, then ask for its."""
+        self.epoch, self.lineage = partner.epoch, partner.lineage
+        self.role = Role.STANDBY
+        self.in_sync = self._owned = False
+        self.rivalry.none()
+        self.log.reset(BackupState.ABSENT)
+        self._adopt_clock(partner.cluster_time, now)
+        self._effects.append(fx.DiscardRecords())
+        self._send(frames.Join(self.epoch))
+
+    def _backup_gone(self, proof: bool, now: float) -> None:
+        self.log.reset(BackupState.ABSENT)
+        self._effects.append(fx.Released(self.log.number))
+        self.alone_since = now if self.alone_since is None else self.alone_since
+        self.alone_by_proof = proof
+        if self.settings.stop_when_alone and not proof and self.rivalry.exists:
+            self._start_deadline = float("inf")
+            self._step_down(Role.ISOLATED, 'the partner is silent and alone = "stop"')
+            return
+        skip = self.rivalry.end() if proof else 0
+        self._effects.append(fx.SetLeasing(self.rivalry.leasing, skip))
+        why = "its process is dead" if proof else "it is silent"
+        self._report("unprotected", f"no backup: {self._partner_name} is gone ({why}), serving alone", WARNING)
+
+    # Switchover
+
+    def _try_handover(self) -> None:
+        counters = self._handover.take(self.log.outstanding) if self._handover is not None else None
+        if counters is not None:
+            self._send(frames.Handover(self.epoch, frames.pack_leases(counters)))
+
+    def _abandon_handover(self, proof: bool, now: float) -> None:
+        """No TAKEN came.  The epoch stays: nobody else can have it, and the partner's is higher if it took over."""
+        in_doubt = self._handover is not None and self._handover.sent
+        self._report("switchover-failed", f"{self._partner_name} did not take over: active again", ERROR)
+        if not in_doubt and not proof:
+            self._become_active(0, Leasing.LEASED, same_epoch=True)
+            return
+        self._alone(proof, now)
+        self._effects.append(fx.Released(self.log.number))
+        if proof:
+            self._become_active(self.rivalry.end(), Leasing.FREE, same_epoch=True)
+            return
+        self.rivalry.doubt = True
+        self._become_active(lanes.IN_DOUBT, Leasing.LANE, same_epoch=True)
+        self._reset_channel("switchover without answer")
+
+    def _take_handover(self, counters: tuple[LeaseEntry, ...]) -> None:
+        """We are the backup, in sync, and the owner has stopped at these numbers."""
+        self._effects.append(fx.ApplyExact(counters))
+        self.log.reset(BackupState.IN_SYNC)
+        self.rivalry.none()
+        self.rivalry.heir = self.partner.boot_id if self.partner is not None else b""
+        self.alone_since = None
+        self._become_active(0, Leasing.LEASED)
+        self._send(frames.Taken(self.epoch))
+        self._report("switchover", f"took over from {self._partner_name} as planned, epoch {self.epoch:#x}")
+
+    def _handed_over(self, epoch: int) -> None:
+        """The partner has taken; we are its backup, in sync, and say so."""
+        self.epoch = epoch
+        self.role = Role.STANDBY
+        self.in_sync, self._owned = True, False
+        self._handover = None
+        self.rivalry.none()
+        self.log.reset(BackupState.ABSENT)
+        self._effects.append(fx.BecomeStandby(forward=True))
+        self._send(frames.Ack(self.epoch, 0))
+        self._report("switchover", f"handed over to {self._partner_name}, epoch {self.epoch:#x}")
+
+    def _refused_handover(self, reason: str, now: float) -> None:
+        """The partner certainly did not take over: go on; the backup joins anew."""
+        self._alone(False, now)
+        self._effects.append(fx.Released(self.log.number))
+        self._become_active(0, self.rivalry.leasing, same_epoch=True)
+        self._report("switchover-failed", f"{reason}: active again", ERROR)
+
+    # Small things
+
+    @property
+    def _partner_name(self) -> str:
+        return self.settings.members[1 - self.settings.index]
+
+    def _replicate(self, frame: Frame) -> None:
+        if self.log.backup is not BackupState.ABSENT:
+            self._send(frame)
+
+    def _send(self, frame: Frame) -> None:
+        if self.channel_is_up:
+            self._effects.append(fx.SendFrame(frames.encode_frame(frame)))
+
+    def _my_hello(self, now: float) -> Hello:
+        mine = self.settings
+        rank = 2 if self._owned else int(self.in_sync)
+        return Hello(
+            frames.VERSION,
+            mine.cluster,
+            mine.index,
+            self._boot_id,
+            self.owns,
+            self.epoch,
+            rank,
+            self._beat_key,
+            now,
+            self.lineage,
+        )
+
+    def _say_hello(self, now: float) -> None:
+        self._send(self._my_hello(now))
+
+    def _hello_again(self, now: float) -> None:
+        """Our role changed: tell the partner, if it can be told."""
+        if self.channel_is_up:
+            self._say_hello(now)
+
+    def _adopt_clock(self, cluster_time: float, now: float) -> None:
+        offset = cluster_time - now
+        if abs(offset) > CLOCK_TOLERANCE_S:
+            self._effects.append(fx.ClockOffset(offset))
+            self._tick_at += offset
+            self._start_deadline += offset
+
+    def _reset_channel(self, reason: str) -> None:
+        self._effects.append(fx.ResetChannel(reason))
+
+    def _report(self, event: str, text: str, level: int = INFO) -> None:
+        self._effects.append(fx.ClusterReport(event, text, level))

@@ -1,0 +1,179 @@
+"""What can happen to a pair, and runs made of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from cluster_world import PATHS, Node, Violation, World
+from ipsecha.cluster.pair import PairMember
+
+
+def _crash(world: World, node: Node) -> None:
+    if node.alive:
+        world.crash(node.index)
+
+
+def _host(world: World, node: Node) -> None:
+    if node.alive:
+        world.crash(node.index, host=True)
+
+
+def _crash_in_effects(world: World, node: Node) -> None:
+    node.crash_after = world.random.randint(0, 12)
+
+
+def _start(world: World, node: Node) -> None:
+    """No process comes back at once."""
+    world.run(0.1)
+    for other in world.nodes:
+        if not other.alive:
+            world.start(other.index)
+
+
+def _restart_both(world: World, node: Node) -> None:
+    for other in world.nodes:
+        _crash(world, other)
+    _start(world, node)
+
+
+def _partition(world: World, node: Node) -> None:
+    for path, receiver in world.blocked:
+        world.block(path, receiver)
+
+
+def _cut(world: World, node: Node) -> None:
+    world.block(world.random.choice(PATHS), node.index)
+
+
+def _deaf(world: World, node: Node) -> None:
+    for path in PATHS:
+        world.block(path, node.index)
+
+
+def _break(world: World, node: Node) -> None:
+    world.break_link(node.link)
+
+
+def _switchover(world: World, node: Node) -> None:
+    world.ask(node.index, PairMember.switchover)
+
+
+def _switchover_and_fault(world: World, node: Node) -> None:
+    _switchover(world, node)
+    world.run(world.random.random() * 0.004)
+    disturb(world)
+
+
+def _goodbye(world: World, node: Node) -> None:
+    """A process that ends on purpose: it stops, says so, and is gone a moment later."""
+    if world.ask(node.index, lambda member, now: member.say_goodbye()):
+        node.gateway.active = False
+        node.paused_until = float("inf")
+        world.run(world.random.random() * 0.004 * world.random.randint(0, 1))
+        _crash(world, node)
+
+
+def _pause(world: World, node: Node) -> None:
+    world.pause(node.index, world.random.choice((0.2, 0.5, 1.5)))
+
+
+def _links(world: World, node: Node) -> None:
+    node.links_up, node.health = False, 0
+    _partition(world, node)
+
+
+def _health(world: World, node: Node) -> None:
+    node.health = world.random.randint(0, 2)
+
+
+def _slow(world: World, node: Node) -> None:
+    world.delay_s = world.random.choice((0.001, 0.03, 0.2))
+    world.faulty()
+
+
+def _loss(world: World, node: Node) -> None:
+    world.beat_loss = world.random.choice((0.1, 0.5, 0.9))
+    world.faulty()
+
+
+def _late(world: World, node: Node) -> None:
+    world.late_ticks_s = 0.15
+    world.faulty()
+
+
+def _heal(world: World, node: Node) -> None:
+    world.heal()
+
+
+def _peace(world: World, node: Node) -> None:
+    world.heal()
+    _start(world, node)
+    world.run(1.0 + world.random.random())
+
+
+FAULTS: dict[str, Callable[[World, Node], None]] = {
+    "crash": _crash,
+    "host": _host,
+    "crash in effects": _crash_in_effects,
+    "restart both": _restart_both,
+    "partition": _partition,
+    "cut": _cut,
+    "deaf": _deaf,
+    "break": _break,
+    "switchover": _switchover,
+    "switchover and fault": _switchover_and_fault,
+    "goodbye": _goodbye,
+    "pause": _pause,
+    "links": _links,
+    "health": _health,
+    "slow": _slow,
+    "loss": _loss,
+    "late": _late,
+}
+REPAIRS: dict[str, Callable[[World, Node], None]] = {"start": _start, "heal": _heal, "peace": _peace}
+
+
+def disturb(world: World) -> None:
+    """One fault or repair of the kinds that this run plays."""
+    kind = world.random.choice(world.faults)
+    node = world.random.choice(world.nodes)
+    world.note(f"fault {kind} {'ab'[node.index]}")
+    {**FAULTS, **REPAIRS}[kind](world, node)
+
+
+def play(world: World, rounds: int) -> None:
+    """Faults among traffic, then peace; ``Violation`` where a checker finds something.
+
+    Each run has only some kinds of faults, so that in some of them a rare combination is frequent.
+    """
+    world.faults = world.random.sample(sorted(FAULTS), world.random.randint(2, 7))
+    world.faults += [*sorted(REPAIRS)[: world.random.randint(1, 3)], "peace", "start"]
+    world.start(0)
+    world.start(1)
+    world.run(world.random.choice((0.0, 0.5)))
+    for _ in range(rounds):
+        for _ in range(world.random.randint(1, 6)):
+            world.traffic()
+            world.run(world.random.random() * world.random.choice((0.001, 0.01, 0.1)))
+        disturb(world)
+    settle(world)
+    world.expect_settled()
+
+
+def settle(world: World) -> None:
+    """The faults are over; within a bounded time everything must be as it should."""
+    _peace(world, world.nodes[0])
+    world.run(4.0)
+    for _ in range(20):
+        world.traffic()
+        world.run(0.01)
+    world.run(1.0)
+
+
+def judged(world: World, rounds: int = 20) -> World:
+    try:
+        play(world, rounds)
+    except Violation as violation:
+        violation.add_note("\n".join(world.log[-60:]))
+        raise
+    return world
