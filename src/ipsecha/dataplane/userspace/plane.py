@@ -82,7 +82,7 @@ class UserspacePlane:
         self._forward: Forward | None = None
         self._routes: PolicyRoutes | None = None
         if config.routes and isinstance(self._inner, Tun):
-            self._routes = PolicyRoutes(self._inner.index, config.table, config.priority, config.mark)
+            self._routes = PolicyRoutes(self._inner.name, self._inner.index, config.table, config.priority, config.mark)
             self._routes.configure(policy)
         self._sockets = OuterSockets(config.ike_port, config.nat_port, config.mark, self._on_too_long)
         self._loop: asyncio.AbstractEventLoop | None = None

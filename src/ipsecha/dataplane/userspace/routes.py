@@ -9,6 +9,9 @@ its own selectors.
 Routes stand as long as the policy does; becoming or ceasing to be the owner adds or removes the rules only: a few
 netlink messages.  BYPASS rules become "throw" routes, DISCARD rules "blackhole" routes, as far as prefixes can say
 it; the SPD has the last word on what reaches the TUN.
+
+Two rules stand in front of all that, on a standby as well: what comes out of the TUN goes on, what a protect entry
+selects and comes from anywhere else is dropped.
 """
 
 from __future__ import annotations
@@ -24,7 +27,7 @@ from pyroute2.netlink.exceptions import NetlinkError
 
 from ipsecha.dataplane.userspace.netlink import NetlinkThread
 from ipsecha.model.errors import DataPlaneError
-from ipsecha.model.policy import Action, Policy
+from ipsecha.model.policy import Action, Connection, Policy
 from ipsecha.model.selectors import ANY_PROTOCOL, FULL_PORT_RANGE, TrafficSelector
 
 TABLE = 220
@@ -81,15 +84,39 @@ def _family(prefix: str) -> int:
     return socket.AF_INET6 if ":" in prefix else socket.AF_INET
 
 
-class PolicyRoutes:
-    """Tables from ``table`` on, rules with ``priority``, for the interface with ``index``."""
+def guarded(policy: Policy, tables: dict[str, dict[str, str]]) -> list[tuple[str, str]]:
+    """(remote, local) prefixes between which only the TUN may bring packets: whatever a protect entry selects and
+    arrives in clear is dropped (RFC 4301 section 5.2).  Left out where the prefixes overlap (a remote of 0.0.0.0/0 has
+    the local network's own traffic in it) and where the peer's own address would be hit."""
+    return [
+        (remote, local)
+        for local, routes in tables.items()
+        for remote, kind in routes.items()
+        if kind == "unicast"
+        and not ipaddress.ip_network(remote).overlaps(ipaddress.ip_network(local))
+        and not any(_hits_peer(connection, remote, local) for connection in policy.connections)
+    ]
 
-    def __init__(self, index: int, table: int = TABLE, priority: int = PRIORITY, mark: int = MARK) -> None:
+
+def _hits_peer(connection: Connection, remote: str, local: str) -> bool:
+    """Whether IKE and ESP between the gateways themselves lie within the prefixes (host to host)."""
+    theirs = connection.remote or ("::/0" if ":" in remote else "0.0.0.0/0",)
+    return any(_covers(local, f"{ours}/128" if ":" in ours else f"{ours}/32") for ours in connection.local) and any(
+        _covers(remote, str(ipaddress.ip_network(one))) for one in theirs
+    )
+
+
+class PolicyRoutes:
+    """Tables from ``table`` on, rules with ``priority`` and the two before it, for the interface with ``index``."""
+
+    def __init__(self, name: str, index: int, table: int = TABLE, priority: int = PRIORITY, mark: int = MARK) -> None:
+        self._name = name
         self._index = index
         self._table = table
         self._priority = priority
         self._mark = mark
         self._tables: dict[str, dict[str, str]] = {}
+        self._guarded: list[tuple[str, str]] = []
         self._active = False
         self._netlink = NetlinkThread()
 
@@ -98,7 +125,7 @@ class PolicyRoutes:
         tables = plan(policy)
         if len(tables) > _TABLES_LIMIT:
             raise DataPlaneError(f"{len(tables)} distinct local prefixes: at most {_TABLES_LIMIT} can be routed")
-        self._do(lambda netlink: self._replace(netlink, tables))
+        self._do(lambda netlink: self._replace(netlink, tables, guarded(policy, tables)))
 
     def activate(self) -> None:
         """Send what the policy selects to the interface."""
@@ -119,23 +146,28 @@ class PolicyRoutes:
         except (OSError, NetlinkError) as error:
             raise DataPlaneError(f"policy routing: {error}") from None
 
-    def _replace(self, netlink: Any, tables: dict[str, dict[str, str]]) -> None:
+    def _replace(self, netlink: Any, tables: dict[str, dict[str, str]], pairs: list[tuple[str, str]]) -> None:
         was_active = self._active
         self._deactivate(netlink)
+        self._delete(netlink, self._guards())
         self._flush(netlink, max(len(tables), len(self._tables)))
-        self._tables = tables
+        self._tables, self._guarded = tables, pairs
         for number, routes in enumerate(tables.values()):
             for remote, kind in routes.items():
                 self._add_route(netlink, self._table + number, remote, kind)
         # what an earlier life of this process left behind would send the traffic into nothing
         self._deactivate(netlink)
+        self._delete(netlink, self._guards())
+        for rule in self._guards():
+            netlink.rule("add", **rule)
         if was_active:
             self._activate(netlink)
 
     def _remove(self, netlink: Any) -> None:
         self._deactivate(netlink)
+        self._delete(netlink, self._guards())
         self._flush(netlink, len(self._tables))
-        self._tables = {}
+        self._tables, self._guarded = {}, []
 
     def _add_route(self, netlink: Any, table: int, remote: str, kind: str) -> None:
         request = {"family": _family(remote), "dst": remote, "table": table, "proto": _RT_PROTO_STATIC}
@@ -152,13 +184,43 @@ class PolicyRoutes:
         self._active = True
 
     def _deactivate(self, netlink: Any) -> None:
-        for rule in self._rules():
+        self._delete(netlink, self._rules())
+        self._active = False
+
+    @staticmethod
+    def _delete(netlink: Any, rules: list[dict[str, Any]]) -> None:
+        for rule in rules:
             try:
                 netlink.rule("del", **rule)
             except NetlinkError as error:
                 if error.code not in (errno.ENOENT, errno.ESRCH, errno.EADDRNOTAVAIL):
                     raise
-        self._active = False
+
+    def _guards(self) -> list[dict[str, Any]]:
+        """Before the rules: "from the TUN: go on there", then "from REMOTE to LOCAL blackhole"."""
+        families = dict.fromkeys(_family(local) for _, local in self._guarded)
+        rules: list[dict[str, Any]] = [
+            {
+                "family": family,
+                "priority": self._priority - 2,
+                "action": "goto",
+                "goto": self._priority,
+                "iifname": self._name,
+            }
+            for family in families
+        ]
+        for remote, local in self._guarded:
+            rule: dict[str, Any] = {
+                "family": _family(local),
+                "priority": self._priority - 1,
+                "action": "blackhole",
+            }
+            for side, prefix in (("src", remote), ("dst", local)):
+                address, _, length = prefix.partition("/")
+                if int(length):
+                    rule |= {side: address, f"{side}_len": int(length)}
+            rules.append(rule)
+        return rules
 
     def _rules(self) -> list[dict[str, Any]]:
         """First "fwmark MARK lookup main" for each family in use, then "from LOCAL lookup TABLE": rules of the same
