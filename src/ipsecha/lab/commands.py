@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import tempfile
 import time
@@ -20,8 +21,10 @@ from ipsecha.lab import namespaces, strongswan
 from ipsecha.lab.failover import Direction, Fault, Outcome, Scene, play
 from ipsecha.lab.loopback import LEFT_OUT, on_loopback
 from ipsecha.lab.probes import Report
-from ipsecha.lab.processes import LabError
+from ipsecha.lab.processes import LabError, birth
 from ipsecha.lab.scenes import PeerKind, in_namespaces
+
+_DIRECTORY = "ipsecha-lab-"
 
 app = typer.Typer(help="A cluster in network namespaces on this machine.", no_args_is_help=True)
 
@@ -49,7 +52,7 @@ def failover(
     for number in range(1, runs + 1):
         if runs > 1:
             console.rule(f"run {number} of {runs}")
-        directory = keep / f"run{number}" if keep is not None else Path(tempfile.mkdtemp(prefix="ipsecha-lab-"))
+        directory = keep / f"run{number}" if keep is not None else _new_directory()
         try:
             outcome = _run(kind, fault, directory, console)
         except LabError as error:
@@ -64,6 +67,15 @@ def failover(
         else:
             _show(outcome, console)
     raise typer.Exit(0 if good else 1)
+
+
+def _new_directory() -> Path:
+    """A directory of this process; those of runs that were killed are removed, for they hold keys."""
+    for left in Path(tempfile.gettempdir()).glob(f"{_DIRECTORY}*.*-*"):
+        owner, _, born = left.name.removeprefix(_DIRECTORY).partition("-")[0].partition(".")
+        if left.lstat().st_uid == os.geteuid() and owner.isdigit() and str(birth(int(owner))) != born:
+            shutil.rmtree(left, ignore_errors=True)
+    return Path(tempfile.mkdtemp(prefix=f"{_DIRECTORY}{os.getpid()}.{birth(os.getpid())}-"))
 
 
 def _choose(peer: PeerKind | None, console: Console) -> PeerKind | None:
