@@ -90,7 +90,7 @@ class IkeEndpoint(Tables):
         self.starters = exchanges.STARTERS
         self.unprotected_answers = TokenBucket(UNPROTECTED_RATE, UNPROTECTED_BURST)
         self.init_answers = TokenBucket(INIT_RATE, INIT_BURST)  # errors in answer to IKE_SA_INIT
-        self.reports = TokenBucket(REPORT_RATE, REPORT_BURST)
+        self.reports: dict[str, TokenBucket] = {}  # by event: a flood of one kind hides no other
         self._background: standby.BackgroundPass | None = None
         self._last_responses: dict[bytes, tuple[bytes, ...]] = {}
         self._addresses: dict[Address, Address] = {}
@@ -133,7 +133,10 @@ class IkeEndpoint(Tables):
     def report_stranger(self, event: str, text: str, connection: str = "", level: int = WARNING) -> None:
         """Report what anybody can cause: at a limited rate, always counted."""
         self.counters[event] += 1
-        if self.reports.take(self.now):
+        bucket = self.reports.get(event)
+        if bucket is None:
+            bucket = self.reports[event] = TokenBucket(REPORT_RATE, REPORT_BURST)
+        if bucket.take(self.now):
             self._emitted.append(Report(event, text, connection, level))
 
     def count(self, event: str) -> None:
