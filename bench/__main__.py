@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -11,12 +12,14 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from bench import in_process, responders
+from bench import in_process, responders, takeover
 from bench.figures import Context, Figure, Topic
 from bench.report import as_json, show
 from ipsecha.lab.processes import LabError
 
-TOPICS: tuple[Topic, ...] = (in_process.TOPIC, responders.TOPIC)
+WIDTH = 120
+
+TOPICS: tuple[Topic, ...] = (in_process.TOPIC, responders.TOPIC, takeover.TOPIC)
 
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -59,6 +62,7 @@ def _run(topic: Topic, progress: Progress, directory: Path, quick: bool) -> list
 def main(argv: Sequence[str] | None = None) -> int:
     """0; 1 where a goal was missed or a measurement failed."""
     chosen = _arguments(argv)
+    logging.getLogger("ipsecha").setLevel(logging.ERROR)
     console = Console(stderr=True)
     results: list[tuple[Topic, list[Figure]]] = []
     left_out: list[tuple[str, str]] = []
@@ -86,7 +90,8 @@ def _tell(results: list[tuple[Topic, list[Figure]]], left_out: list[tuple[str, s
     if target is not None and str(target) == "-":
         sys.stdout.write(as_json(results, left_out).decode() + "\n")
         return
-    show(Console(), results, left_out)
+    console = Console()
+    show(console if console.is_terminal else Console(width=WIDTH), results, left_out)
     if target is not None:
         target.write_bytes(as_json(results, left_out) + b"\n")
 

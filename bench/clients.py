@@ -6,21 +6,24 @@ responder answers all of them, and so on, so that reading the clock costs nothin
 
 from __future__ import annotations
 
+import ipaddress
 import os
+import struct
 import time
 from collections.abc import Callable
 
 from ipsecha.crypto.credentials import ConnectionSecrets, Credentials
 from ipsecha.ike.endpoint import IkeEndpoint
 from ipsecha.model.effects import Effect, Transmit
-from ipsecha.model.identity import parse_identity
+from ipsecha.model.identity import Identity, parse_identity
 from ipsecha.model.numbers import Protocol
 from ipsecha.model.policy import Authentication, ChildPolicy, Connection, IkeLimits, Policy
 from ipsecha.model.proposals import ALGORITHM_TOKENS, Proposal
 from ipsecha.model.records import Address
-from ipsecha.model.selectors import selector_from_prefix
+from ipsecha.model.selectors import TrafficSelector, selector_from_prefix
 
 NAME = "site"
+INNER_HOST = "10.1.0.100"
 GATEWAY_IP, GATEWAY_ID = "192.0.2.10", "gw.example"
 PSK = bytes(range(32))
 NOW = 1_000_000.0
@@ -71,19 +74,38 @@ def responder_policy() -> Policy:
 
 def new_responder(incarnation: int = 1) -> IkeEndpoint:
     """An endpoint with ``responder_policy``, active."""
-    endpoint = idle_responder()
+    endpoint = IkeEndpoint(responder_policy(), responder_credentials(), os.urandom, wall_clock=time.time)
     endpoint.activate(incarnation, NOW)
     endpoint.handle_timer(NOW)
     return endpoint
 
 
-def idle_responder() -> IkeEndpoint:
-    secrets = Credentials({NAME: ConnectionSecrets(psk=PSK)})
-    return IkeEndpoint(responder_policy(), secrets, os.urandom, wall_clock=time.time)
+def responder_credentials() -> Credentials:
+    return Credentials({NAME: ConnectionSecrets(psk=PSK)})
 
 
-def _ip(number: int, net: int) -> str:
+def address(number: int, net: int) -> str:
+    """An address of client ``number``, inner ones in net 10, outer ones in net 100."""
     return f"{net}.{64 + (number >> 16)}.{number >> 8 & 255}.{number & 255}"
+
+
+def identity(number: int) -> Identity:
+    return parse_identity(f"client-{number}.example")
+
+
+def inner_selector(number: int) -> TrafficSelector:
+    """What a client reaches the gateway's network from."""
+    return selector_from_prefix(f"{address(number, 10)}/32")
+
+
+def inner_packet(number: int) -> bytes:
+    """An IPv4 packet (UDP, without data) from behind the gateway to client ``number``."""
+    ends = ipaddress.IPv4Address(INNER_HOST).packed + ipaddress.IPv4Address(address(number, 10)).packed
+    header = struct.pack(">BBHHHBBH8s", 0x45, 0, 28, 0, 0, 64, 17, 0, ends)
+    words = struct.unpack(">10H", header)
+    total = sum(words)
+    checksum = ~(total + (total >> 16)) & 0xFFFF
+    return b"".join((header[:10], checksum.to_bytes(2, "big"), header[12:], struct.pack(">HHHH", 7, 7, 8, 0)))
 
 
 def _crowd(first: int, count: int) -> IkeEndpoint:
@@ -91,8 +113,8 @@ def _crowd(first: int, count: int) -> IkeEndpoint:
     connections, secrets = [], {}
     for number in range(first, first + count):
         name, ids = f"c{number}", (f"client-{number}.example", GATEWAY_ID)
-        child = _child(f"{_ip(number, 10)}/32", "10.1.0.0/16")
-        connections.append(_connection(name, _ip(number, 100), (GATEWAY_IP,), ids, child))
+        child = _child(f"{address(number, 10)}/32", "10.1.0.0/16")
+        connections.append(_connection(name, address(number, 100), (GATEWAY_IP,), ids, child))
         secrets[name] = ConnectionSecrets(psk=PSK)
     endpoint = IkeEndpoint(Policy(tuple(connections)), Credentials(secrets), os.urandom, wall_clock=time.time)
     endpoint.activate(2, NOW)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 
@@ -45,6 +46,8 @@ class Figure(msgspec.Struct):
         return self.value / self.reference_value if self.reference_value else None
 
 
+T = TypeVar("T")
+
 Step = Callable[[str], None]
 """One step of a topic's work is done; the text says what comes next."""
 
@@ -56,7 +59,7 @@ class Context(msgspec.Struct):
     quick: bool
     step: Step
 
-    def count(self, thorough: int, quick: int) -> int:
+    def count(self, thorough: T, quick: T) -> T:
         """How often, how many, how long: by the patience of whoever runs this."""
         return quick if self.quick else thorough
 

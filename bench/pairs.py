@@ -1,0 +1,177 @@
+"""Two members of a cluster within one process: everything of the gateway but the network between and around them."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections import deque
+from collections.abc import Callable
+
+from bench import clients
+from ipsecha.cluster.commit_log import BackupState
+from ipsecha.cluster.pair import PairMember, PairSettings
+from ipsecha.dataplane.userspace.loopback import LoopbackDevice
+from ipsecha.dataplane.userspace.plane import PlaneConfig, UserspacePlane
+from ipsecha.gateway.channel import LossReason
+from ipsecha.gateway.clock import ClusterClock
+from ipsecha.gateway.core import Gateway
+from ipsecha.gateway.pair_side import PairSide
+from ipsecha.gateway.shared_addresses import NoAddresses
+from ipsecha.ike.endpoint import IkeEndpoint
+from ipsecha.model.effects import InstallChild
+from ipsecha.model.records import IkeSa, decode_record, encode_record
+
+PORT, NAT_PORT = 15500, 15501
+FEED = 256
+PATIENCE_S = 60.0
+
+
+class _Wire:
+    """Stands for the synch channel and the paths of the beats: what one half sends the other gets, in order."""
+
+    def __init__(self) -> None:
+        self.deliver: Callable[[bytes], None]
+        self._queue: deque[bytes] = deque()
+
+    def send(self, data: bytes) -> None:
+        self._queue.append(data)
+
+    def reset(self) -> None:
+        raise RuntimeError("the members do not understand each other")
+
+    def pump(self) -> None:
+        while self._queue:
+            self.deliver(self._queue.popleft())
+
+
+class Half:
+    """One member."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, index: int) -> None:
+        clock = ClusterClock()
+        secrets = clients.responder_credentials()
+        endpoint = IkeEndpoint(clients.responder_policy(), secrets, os.urandom, wall_clock=time.time)
+        self.gateway = Gateway(loop, clock, endpoint)
+        config = PlaneConfig(ike_port=PORT, nat_port=NAT_PORT, raw_esp=False, routes=False, mark=0)
+        inner = LoopbackDevice(("127.0.0.1", 0), ("127.0.0.1", 9))
+        policy, on_ike = endpoint.policy, self.gateway.on_ike
+        self.gateway.plane = UserspacePlane(policy, self.gateway, on_ike, config=config, inner=inner, clock=clock.now)
+        settings = PairSettings("bench", ("one", "two"), index, heartbeat_s=0.3, start_wait_s=0.1)
+        self.side = PairSide(self.gateway, PairMember(settings, os.urandom), NoAddresses())
+        self.frames, self.beats = _Wire(), _Wire()
+        self.side.channel, self.side.beats = self.frames, self.beats  # type: ignore[assignment]
+        self.gateway.cluster = self.side
+        self.gateway.plane.attach(loop)
+
+    def start(self) -> None:
+        self.side.start(self.gateway.clock.now(), time.time())
+        self.gateway.wake()
+
+    def close(self) -> None:
+        """The end of the process, without a word to the other."""
+        self.gateway.stop()
+        self.gateway.plane.close()
+
+
+class Halves:
+    """Both members; ``one`` owns ``count`` IKE SAs, ``two`` is its backup and in sync."""
+
+    def __init__(self, count: int) -> None:
+        self.loop = asyncio.new_event_loop()
+        self.one, self.two = Half(self.loop, 0), Half(self.loop, 1)
+        self.one.frames.deliver, self.two.frames.deliver = self.two.side.frame_received, self.one.side.frame_received
+        self.one.beats.deliver = lambda data: None  # the other is not there yet
+        self.two.beats.deliver = lambda data: self.one.side.beat_received("lan", data)
+        self.one.start()
+        self._until(lambda: self.one.side.member.owns)
+        self._feed(count)
+        self.one.beats.deliver = lambda data: self.two.side.beat_received("lan", data)
+        self.two.start()
+        began = time.process_time()
+        self.one.side.channel_up()
+        self.two.side.channel_up()
+        self._until(lambda: self.one.side.member.log.backup is BackupState.IN_SYNC)
+        self.joining_s = time.process_time() - began
+
+    def turn(self) -> None:
+        """One turn of the event loop, and what it has put on the wires."""
+        self.loop.run_until_complete(asyncio.sleep(0))
+        for half in (self.one, self.two):
+            half.frames.pump()
+            half.beats.pump()
+
+    def _until(self, condition: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + PATIENCE_S
+        while not condition():
+            self.turn()
+            if time.monotonic() > deadline:
+                raise RuntimeError("the members do not get anywhere")
+
+    def _feed(self, count: int) -> None:
+        endpoint, now = self.one.gateway.endpoint, self.one.gateway.clock.now()
+        endpoint.now = now
+        for number, sa in enumerate(make_sas(count, now)):
+            endpoint.add_sa(sa)
+            for child in sa.children:
+                endpoint.emit(InstallChild(sa, child))
+            if number % FEED == FEED - 1:
+                self._settle()
+        self._settle()
+
+    def _settle(self) -> None:
+        self.one.gateway.endpoint.end_step()
+        self.one.gateway.wake()
+        self.turn()
+
+    def lose_one(self) -> None:
+        """The owner's process dies; the other has not heard of it yet."""
+        self.one.close()
+        self.loop.run_until_complete(asyncio.sleep(0.01))
+
+    def take_over(self) -> tuple[float, float]:
+        """The backup hears that the owner is dead; the time that passes until it forwards, and the CPU of it."""
+        endpoint = self.two.gateway.endpoint
+        activate, ends = endpoint.activate, list[tuple[float, float]]()
+
+        def activate_and_note(incarnation: int, now: float) -> None:
+            activate(incarnation, now)  # the last of what is to be done: sockets and data plane are ready by then
+            ends.append((time.perf_counter(), time.process_time()))
+
+        setattr(endpoint, "activate", activate_and_note)  # noqa: B010
+        began = time.perf_counter(), time.process_time()
+        self.two.side.channel_down(LossReason.REFUSED)
+        while not ends:
+            self.loop.run_until_complete(asyncio.sleep(0))
+        return ends[0][0] - began[0], ends[0][1] - began[1]
+
+    def close(self) -> None:
+        self.two.close()
+        self.loop.run_until_complete(asyncio.sleep(0))
+        self.loop.close()
+
+
+def child_spi(number: int) -> int:
+    """The inbound SPI of the child SA of client ``number``."""
+    return 0x10000 + number
+
+
+def make_sas(count: int, now: float) -> list[IkeSa]:
+    """IKE SAs with one child SA each, of as many peers: copies of a real one with SPIs and names of their own."""
+    responder = clients.new_responder()
+    clients.handshakes(responder, 1, lambda effects: None)
+    (first,) = responder.sas.values()
+    later = now - first.created_at
+    made = []
+    for number in range(count):
+        sa = decode_record(encode_record(first))
+        sa.spi_i, sa.spi_r = b"bench" + number.to_bytes(3, "big"), first.spi_r[:1] + b"bens" + number.to_bytes(3, "big")
+        sa.remote_id = clients.identity(number)
+        sa.remote = (clients.address(number, 100), 500)
+        sa.created_at, sa.rekey_at, sa.expires_at = now, first.rekey_at + later, first.expires_at + later
+        (child,) = sa.children
+        child.spi_in, child.spi_out = child_spi(number), 0x20000 + number
+        child.created_at, child.rekey_at, child.expires_at = now, child.rekey_at + later, child.expires_at + later
+        child.remote_ts = (clients.inner_selector(number),)
+        made.append(sa)
+    return made
