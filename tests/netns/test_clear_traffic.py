@@ -57,3 +57,19 @@ def test_clear_packets_of_the_remote_network_are_dropped(tmp_path: Path) -> None
             while "tunnel" not in (tmp_path / "heard").read_text() and time.monotonic() < deadline:
                 time.sleep(0.05)
             assert (tmp_path / "heard").read_text().splitlines() == ["not selected", "through the tunnel"]
+
+
+@pytest.mark.root
+def test_selectors_of_both_sides_may_overlap(tmp_path: Path) -> None:
+    """What was just decapsulated follows the main table and does not go back into the tunnel."""
+    if reason := available():
+        pytest.skip(str(reason))
+    with network.standing() as topology:
+        tunnel = stage.Tunnel(networks_a=["10.0.0.0/8"], networks_b=["10.0.0.0/8"])
+        with (
+            stage.single(topology, tmp_path / "gw", tunnel),
+            stage.single(topology, tmp_path / "peer", tunnel, peer=True) as peer,
+        ):
+            peer.initiate(CONNECTION, CHILD)
+            peer.wait_for("child SA", lambda member: member.children(CHILD))
+            assert topology["hosta"].ping(network.HOST_B, count=2)

@@ -10,8 +10,9 @@ Routes stand as long as the policy does; becoming or ceasing to be the owner add
 netlink messages.  BYPASS rules become "throw" routes, DISCARD rules "blackhole" routes, as far as prefixes can say
 it; the SPD has the last word on what reaches the TUN.
 
-Two rules stand in front of all that, on a standby as well: what comes out of the TUN goes on, what a protect entry
-selects and comes from anywhere else is dropped.
+Rules of two kinds stand in front of all that, on a standby as well.  What comes out of the TUN follows the main table,
+unless that has but a default route for it: selectors of both sides may overlap (10.0.0.0/8 here and there), and what
+was just decapsulated must not go back.  What a protect entry selects and comes from anywhere else is dropped.
 """
 
 from __future__ import annotations
@@ -197,18 +198,13 @@ class PolicyRoutes:
                     raise
 
     def _guards(self) -> list[dict[str, Any]]:
-        """Before the rules: "from the TUN: go on there", then "from REMOTE to LOCAL blackhole"."""
-        families = dict.fromkeys(_family(local) for _, local in self._guarded)
-        rules: list[dict[str, Any]] = [
-            {
-                "family": family,
-                "priority": self._priority - 2,
-                "action": "goto",
-                "goto": self._priority,
-                "iifname": self._name,
-            }
-            for family in families
-        ]
+        """Before the rules: packets from the TUN go where the main table knows more than a default route, or else on
+        to the rules (from one tunnel into another); then "from REMOTE to LOCAL blackhole"."""
+        rules: list[dict[str, Any]] = []
+        for family in dict.fromkeys(map(_family, self._tables)):
+            from_tun = {"family": family, "priority": self._priority - 2, "iifname": self._name}
+            rules.append(from_tun | {"table": _MAIN, "action": "to_tbl", "suppress_prefixlen": 0})
+            rules.append(from_tun | {"action": "goto", "goto": self._priority})
         for remote, local in self._guarded:
             rule: dict[str, Any] = {
                 "family": _family(local),
