@@ -2,28 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import textwrap
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from config_texts import CHILD, CONNECTION, GOOD, LAST, edited
 from ipsecha.gateway.config import ConfigError, load_policy
 from ipsecha.gateway.config_problems import MAX_PROBLEMS, nearest_name, shown
 from ipsecha.model.errors import PolicyError
 
-GOOD = """\
-[connections.paris]
-local = "192.0.2.10"
-remote = "203.0.113.7"
-psk_file = "paris.psk"
-
-[connections.paris.children.lan]
-local = "10.1.0.0/16"
-remote = "10.2.0.0/16"
-"""
-CHILD = "connections.paris.children.lan"
 DURATION = 'expected a duration from 10s to 366d such as "30s", "1h30m" or "never", found '
 SELECTOR = 'expected a prefix, an address or a range such as "10.1.0.0/16" or "10.1.0.0/24[tcp/80]", found '
 
@@ -32,13 +21,6 @@ def test_good(complaints: Any) -> None:
     assert complaints(GOOD) == []
 
 
-def edited(old: str, new: str) -> str:
-    assert old in GOOD
-    return GOOD.replace(old, new, 1)
-
-
-CONNECTION = 'psk_file = "paris.psk"'
-LAST = 'remote = "10.2.0.0/16"'
 PLACE = 'remote = "203.0.113.7"'
 
 MISTAKES = [
@@ -392,166 +374,6 @@ def test_mistakes_in_the_cluster(complaints: Any, old: str, new: str, expected: 
     found = complaints((CLUSTER + GOOD).replace(old, new, 1))
     expected = [f"policy.toml:{line}" for line in expected if line != "10: warning"]
     assert found == expected
-
-
-ALGORITHMS = [
-    (
-        "3des-sha256-x25519",
-        '"3des" is refused: 64-bit blocks collide within a busy hour (Sweet32; RFC 8221: SHOULD NOT)',
-    ),
-    ("aes256-md5-x25519", '"md5" is refused: RFC 8247 forbids it (MUST NOT)'),
-    ("aes256-sha1-x25519", '"sha1" is refused: SHA-1 is being retired (RFC 8247: MUST-)'),
-    ("aes256gcm16-prfsha256-modp1024", '"modp1024" is refused: too weak (RFC 8247: SHOULD NOT)'),
-    ("aes256gcm16-prfsha256-modp768", '"modp768" is refused: RFC 8247 forbids it (MUST NOT)'),
-    ("aes256gcm8-prfsha256-x25519", '"aes256gcm8" is refused: its ICV is shortened: use gcm16'),
-    ("aes256ctr-sha256-x25519", '"aes256ctr" is refused: not implemented by ipsecha'),
-    ("null-sha256-x25519", '"null" is refused for IKE: RFC 8247 forbids it (MUST NOT)'),
-    ("aes256gmc16-prfsha256-x25519", 'unknown algorithm "aes256gmc16"; did you mean "aes256gcm16"?'),
-    ("aes256gcm16-x25519", 'expected a PRF beside an AEAD, such as "prfsha256", found "aes256gcm16-x25519"'),
-    (
-        "aes256gcm16-sha256-prfsha256-x25519",
-        "an AEAD needs no integrity algorithm: leave it out (RFC 7296 section 3.3)",
-    ),
-    (
-        "aes256gcm16-aes256-prfsha256-x25519",
-        "AEAD and other encryption algorithms cannot share a proposal: write two proposals (RFC 7296 section 3.3)",
-    ),
-    ("aes256-x25519", 'expected an integrity algorithm such as "sha256" beside the encryption, found "aes256-x25519"'),
-    ("aes256-sha256", 'expected a key exchange such as "x25519", found "aes256-sha256"'),
-    ("sha256-x25519", 'expected an encryption algorithm such as "aes256gcm16", found "sha256-x25519"'),
-    ("aes256-sha256-x25519-esn", '"esn" and "noesn" belong to the proposals of children, not to those of a connection'),
-    ("aes256--x25519", 'expected algorithms such as "aes256gcm16-prfsha256-x25519", found nothing between two hyphens'),
-    ("-".join(["aes256"] * 41), "expected at most 40 algorithms in a proposal, found 41"),
-]
-
-
-@pytest.mark.parametrize(("proposal", "reason"), ALGORITHMS)
-def test_refused_algorithms_of_ike(complaints: Any, proposal: str, reason: str) -> None:
-    """RFC 8247 section 2: what MUST NOT be used is refused with the reason."""
-    found = complaints(edited(CONNECTION, f'{CONNECTION}\nproposals = ["{proposal}"]'))
-    assert found == [f"policy.toml:5: connections.paris.proposals[1]: {reason}"]
-
-
-@pytest.mark.parametrize(
-    ("proposal", "expected"),
-    [
-        ("null-sha256", 'warning: {}: "null" does not encrypt: everybody on the way can read the traffic'),
-        ("aes256gcm16-prfsha256", "{}: a PRF belongs to the proposals of a connection, not to those of a child"),
-        ("aes256", '{}: expected an integrity algorithm such as "sha256" beside the encryption, found "aes256"'),
-    ],
-)
-def test_algorithms_of_children(complaints: Any, proposal: str, expected: str) -> None:
-    found = complaints(edited(LAST, f'{LAST}\nproposals = "{proposal}"'))
-    assert found == [f"policy.toml:9: {expected.format(CHILD + '.proposals')}"]
-
-
-SECRETS: list[tuple[str, bytes, int, list[str]]] = [
-    ("psk_file", b"x" * 20, 0o640, ["may be accessed by others (mode 0640): expected 0600 (chmod 600 FILE)"]),
-    ("psk_file", b"x" * 20, 0o604, ["may be accessed by others (mode 0604): expected 0600 (chmod 600 FILE)"]),
-    ("psk_file", b"", 0o600, ["the pre-shared key is empty"]),
-    ("psk_file", b"\n", 0o600, ["the pre-shared key is empty"]),
-    (
-        "psk_file",
-        b"two\nlines\n",
-        0o600,
-        ["the pre-shared key has more than one line: expected one, or 0x and hexadecimal digits"],
-    ),
-    (
-        "psk_file",
-        b"0xnothex",
-        0o600,
-        ["the pre-shared key begins like hexadecimal (0x) or base64 (0s), but does not go on so"],
-    ),
-    (
-        "psk_file",
-        b"short",
-        0o600,
-        ["warning: connections.paris.psk_file: a pre-shared key of 5 octets can be guessed: take 16 random ones"],
-    ),
-    ("psk_file", b"x" * (1024 * 1024 + 1), 0o600, ["cannot read FILE: it is larger than 1048576 octets"]),
-    ("psk_file", bytes(range(14, 46)), 0o400, []),
-    (
-        "private_key",
-        b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n",
-        0o600,
-        ["FILE: the private key cannot be read (expected PEM or DER; is the password right?)"],
-    ),
-    ("private_key", b"", 0o600, ["FILE: the private key cannot be read (expected PEM or DER; is the password right?)"]),
-    ("ca", b"nothing", 0o644, ["FILE: "]),
-    ("ca", b"nothing", 0o666, ["FILE may be changed by everybody (mode 0666): expected 0644 (chmod 644 FILE)"]),
-]
-CERTIFICATE = 'remote_id = "paris.example.net"\ncertificate = "berlin.crt"\nprivate_key = "berlin.key"\nca = "ca.crt"'
-
-
-@pytest.mark.parametrize(("key", "content", "mode", "expected"), SECRETS)
-def test_files_with_secrets(
-    complaints: Any, secrets: Path, key: str, content: bytes, mode: int, expected: list[str]
-) -> None:
-    path = secrets / f"broken-{key}"
-    path.unlink(missing_ok=True)
-    path.write_bytes(content)
-    os.chmod(path, mode)
-    good = {"psk_file": '"paris.psk"', "private_key": '"berlin.key"', "ca": '"ca.crt"'}[key]
-    text = GOOD if key == "psk_file" else edited(CONNECTION, CERTIFICATE)
-    found = complaints(text.replace(f"{key} = {good}", f'{key} = "{path.name}"'))
-    assert len(found) == len(expected)
-    for line, wanted in zip(found, expected, strict=True):
-        assert wanted.replace("FILE", path.name) in line
-        assert b"x" * 20 not in line.encode()
-    path.unlink()
-
-
-def test_secret_of_another_user(complaints: Any, secrets: Path) -> None:
-    if os.geteuid() != 0:
-        pytest.skip("only root gives files away")
-    path = secrets / "foreign.psk"
-    path.write_bytes(b"x" * 20)
-    os.chmod(path, 0o600)
-    os.chown(path, 12345, -1)
-    found = complaints(edited("paris.psk", "foreign.psk"))
-    expected = "foreign.psk belongs to user 12345: expected root or the user that runs the gateway"
-    assert found == [f"policy.toml:4: connections.paris.psk_file: {expected}"]
-
-
-@pytest.mark.parametrize(
-    ("old", "new", "expected"),
-    [
-        ("", "", []),
-        (
-            "berlin.key",
-            "other.key",
-            ['6: connections.paris.private_key: does not belong to the certificate of "berlin.example.net"'],
-        ),
-        (
-            '"paris.example.net"',
-            '"any"\nlocal_id = "rome.example.net"',
-            [
-                '5: warning: connections.paris.local_id: is not in the certificate of "berlin.example.net": '
-                "peers will refuse it"
-            ],
-        ),
-        ('"paris.example.net"', '"any"\nlocal_id = "C=CH, O=ipsecha lab, CN=berlin.example.net"', []),
-        ('"paris.example.net"', '"any"\nlocal_id = "Berlin.example.net"', []),
-        (
-            "berlin.crt",
-            "ca.crt",
-            [
-                "5: connections.paris.certificate: certificate of Test CA is not for signatures (key usage)",
-                '6: connections.paris.private_key: does not belong to the certificate of "Test CA"',
-            ],
-        ),
-    ],
-)
-def test_certificates(complaints: Any, old: str, new: str, expected: list[str]) -> None:
-    text = edited(CONNECTION, CERTIFICATE.replace(old, new, 1))
-    assert complaints(text) == [f"policy.toml:{line}" for line in expected]
-
-
-def test_expired_certificate_is_a_warning(complaints: Any) -> None:
-    """The clock may be wrong, and an old certificate is better than no tunnel: the peer decides."""
-    (found,) = complaints(edited(CONNECTION, CERTIFICATE.replace("berlin", "expired")))
-    assert found.startswith("policy.toml:5: warning: connections.paris.certificate: certificate of expired.example.net")
-    assert "expired on 20" in found
 
 
 def test_all_mistakes_come_at_once_in_the_order_of_the_file(complaints: Any) -> None:
