@@ -12,6 +12,9 @@ from ipsecha.model.records import LeaseEntry
 class SendFrame(msgspec.Struct, frozen=True):
     data: bytes
 
+    def __repr__(self) -> str:  # frames hold keys
+        return f"SendFrame({len(self.data)} octets)"
+
 
 class SendBeat(msgspec.Struct, frozen=True):
     """On every path."""
@@ -65,6 +68,9 @@ class Apply(msgspec.Struct, frozen=True):
     """Store the owner's records."""
 
     changes: tuple[Change, ...]
+
+    def __repr__(self) -> str:  # records hold keys
+        return f"Apply({len(self.changes)} changes)"
 
 
 class ApplyLeases(msgspec.Struct, frozen=True):

@@ -35,6 +35,9 @@ class Hello(msgspec.Struct, array_like=True, frozen=True):
     cluster_time: float
     lineage: int = 0  # epoch of the cold start that the sender's records go back to
 
+    def __repr__(self) -> str:  # without the key
+        return f"Hello({self.cluster!r}, member {self.member_index}, epoch {self.epoch:#x}, active={self.active})"
+
 
 class Join(msgspec.Struct, array_like=True, frozen=True):
     """The sender holds no records any more and asks the owner for a snapshot."""
@@ -48,6 +51,9 @@ class Commit(msgspec.Struct, array_like=True, frozen=True):
     epoch: int
     number: int
     changes: tuple[Change, ...]
+
+    def __repr__(self) -> str:  # records hold keys
+        return f"Commit(epoch {self.epoch:#x}, number {self.number}, {len(self.changes)} changes)"
 
 
 class Leases(msgspec.Struct, array_like=True, frozen=True):

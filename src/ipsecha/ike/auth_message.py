@@ -83,6 +83,9 @@ class Signed(msgspec.Struct):
     sk_p: bytes
     id_body: bytes
 
+    def __repr__(self) -> str:
+        return "Signed(...)"
+
     def octets(self) -> bytes:
         return signed_octets(self.message, self.peer_nonce, self.prf_id, self.sk_p, self.id_body)
 
