@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import os
 import signal
@@ -22,6 +21,7 @@ from ipsecha.gateway.commands import Commands
 from ipsecha.gateway.config import Alone, ClusterConfig, LoadedConfig, MemberConfig, load_member
 from ipsecha.gateway.control import ControlServer
 from ipsecha.gateway.core import Gateway
+from ipsecha.gateway.garbage import keep_collections_short
 from ipsecha.gateway.pair_side import PairSide
 from ipsecha.gateway.shared_addresses import AddressKeeper, KernelAddresses, NoAddresses, SharedAddress
 from ipsecha.ike.endpoint import IkeEndpoint
@@ -98,7 +98,7 @@ class Daemon:
 
     async def start(self) -> None:
         """Open everything.  Raises OSError, DataPlaneError or ControlError with what is in the way."""
-        gc.freeze()
+        keep_collections_short()
         await self._control.start()
         self.gateway.plane.attach(self.loop)
         if self.side is None:
