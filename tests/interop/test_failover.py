@@ -11,6 +11,7 @@ import pytest
 from ipsecha.lab import network, stage
 from ipsecha.lab.failover import Fault, play, wait_for_pair
 from ipsecha.lab.loopback import on_loopback
+from ipsecha.lab.member import Member
 from ipsecha.lab.scenes import PeerKind, in_namespaces
 from ipsecha.lab.stage import CHILD, CONNECTION, Tunnel
 from ipsecha.lab.strongswan import StrongSwan
@@ -20,12 +21,22 @@ def timeline(text: str) -> None:
     sys.stdout.write(f"{text}\n")
 
 
+def _requests(member: Member) -> int:
+    """Requests of both sides so far on the IKE SA."""
+    (sa,) = member.sas()
+    return sa.next_request_id + sa.expected_request_id
+
+
 @pytest.mark.root
 @pytest.mark.peer
 @pytest.mark.parametrize("fault", list(Fault), ids=lambda fault: fault.value)
 def test_strongswan_keeps_its_tunnel(tmp_path: Path, fault: Fault) -> None:
-    """RFC 6027 sections 3.2 to 3.5 with an unmodified peer; afterwards every exchange still works, from both sides."""
-    with in_namespaces(tmp_path, PeerKind.STRONGSWAN) as scene:
+    """RFC 6027 sections 3.2 to 3.5 with an unmodified peer; afterwards every exchange still works, from both sides:
+    rekeys of either kind, liveness checks (ours after some faults, the peer's after the others), delete."""
+    we_ask = fault in (Fault.KILL, Fault.HANG)
+    options = ({"dpd": "1s"}, {}) if we_ask else ({"dpd": "off"}, {"dpd_delay": "1s"})
+    tunnel = Tunnel(gateway_address=network.CLUSTER_OUTER, gateway_options=options[0], peer_options=options[1])
+    with in_namespaces(tmp_path, PeerKind.STRONGSWAN, tunnel) as scene:
         outcome = play(scene, fault, timeline)
         assert outcome.holds, outcome.verdicts
         assert isinstance(scene.peer, StrongSwan)
@@ -37,6 +48,9 @@ def test_strongswan_keeps_its_tunnel(tmp_path: Path, fault: Fault) -> None:
         scene.peer.rekey_ike(CONNECTION)
         survivor.rekey(CONNECTION, CHILD)
         assert scene.topology["hostb"].ping(network.HOST_A, count=3)
+        survivor.wait_for("one IKE SA", lambda member: len(member.sas()) == 1)
+        checked = _requests(survivor) + 2
+        survivor.wait_for("liveness checks", lambda member: _requests(member) >= checked)
         scene.peer.terminate_ike(CONNECTION)
         survivor.wait_for("end of the IKE SA", lambda member: not member.sas())
 
