@@ -146,7 +146,8 @@ def play(world: World, rounds: int) -> None:
 
     Each run has only some kinds of faults, so that in some of them a rare combination is frequent.
     """
-    world.faults = world.random.sample(sorted(FAULTS), world.random.randint(2, 7))
+    if not world.faults:
+        world.faults = world.random.sample(sorted(FAULTS), world.random.randint(2, 7))
     world.faults += [*sorted(REPAIRS)[: world.random.randint(1, 3)], "peace", "start"]
     world.start(0)
     world.start(1)

@@ -54,6 +54,7 @@ class Node:
         self.links_up = True
         self.health = 2
         self.link: Link | None = None
+        self.backlog: list[Callable[[], None]] = []  # what happened while it was paused
         self.member: PairMember
         self.gateway: ModelGateway
         self.highest_epoch = 0  # that this process took part in
@@ -67,6 +68,7 @@ class World:
         *,
         member: type[PairMember] = PairMember,
         gateway: type[ModelGateway] = ModelGateway,
+        faults: tuple[str, ...] = (),
         **settings: Any,
     ) -> None:
         self.random = random.Random(seed)
@@ -79,7 +81,7 @@ class World:
         self.beat_loss = 0.0
         self.delay_s = 0.001
         self.late_ticks_s = 0.002
-        self.faults: list[str] = []  # kinds that this run plays
+        self.faults = list(faults)  # kinds that this run plays; none: a choice of all
         self.log: list[str] = []
         self.failovers = 0
         self.records_lost = 0
@@ -87,6 +89,7 @@ class World:
         self._events: list[tuple[float, int, Callable[[], None]]] = []
         self._order = 0
         self._next_key = 0
+        self._sa_limit = self.random.choice((1, 2, 6))
         self._latest: Link | None = None  # the connection that is up or being built
         self._dialling_until = 0.0
         # what the checkers remember
@@ -129,6 +132,7 @@ class World:
         node.boot += 1
         node.alive = node.host_up = True
         node.link = None
+        node.backlog = []
         node.crash_after = None
         node.paused_until = 0.0
         node.links_up, node.health = True, 2
@@ -143,6 +147,7 @@ class World:
             fx.ClockOffset: lambda effect: self._shift_clock(node, effect.seconds),
             fx.Forwarded: lambda effect: None,
         }
+        node.member.log.part, node.member.log.window = 2, 1  # so that a few records are a long snapshot
         node.gateway = self.gateway_type(f"{'ab'[index]}{node.boot}", node.member, self, ring)
         node.gateway.now = lambda: self.time + node.skew
         self.note(f"start {node.gateway.name}")
@@ -170,9 +175,26 @@ class World:
         """Call into a member, later if it is paused, not at all if that process is gone."""
         if not node.alive or node.boot != boot:
             return
-        if node.paused_until > self.time:
-            self.at(node.paused_until - self.time, lambda: self._tell(node, boot, action))
+        if node.paused_until > self.time or node.backlog:
+            if not node.backlog:
+                self._wake(node, boot)
+            node.backlog.append(action)
             return
+        self._act(node, boot, action)
+
+    def _wake(self, node: Node, boot: int) -> None:
+        """A member that slept finds everything in the order in which it came."""
+        if node.boot != boot:
+            return
+        if node.paused_until > self.time:
+            self.at(node.paused_until - self.time, lambda: self._wake(node, boot))
+            return
+        backlog, node.backlog = node.backlog, []
+        for action in backlog:
+            if node.alive and node.boot == boot:
+                self._act(node, boot, action)
+
+    def _act(self, node: Node, boot: int, action: Callable[[], None]) -> None:
         action()
         if self.random.random() < 0.7:
             self._carry_out(node)
@@ -371,7 +393,7 @@ class World:
             return
         node = self.random.choice(owners)
         gateway = node.gateway
-        if not gateway.table or (len(gateway.table) < 6 and self.random.random() < 0.3):
+        if not gateway.table or (len(gateway.table) < self._sa_limit and self.random.random() < 0.3):
             self._next_key += 1
             gateway.create(self._next_key)
         elif self.random.random() < 0.03:
@@ -386,9 +408,9 @@ class World:
     def _use(self, gateway: ModelGateway, key: int, owners: list[Node]) -> None:
         if self.random.random() < 0.4:
             gateway.message(key)
-        for _ in range(self.random.randint(0, 10)):
+        for _ in range(self.random.randint(0, self.random.choice((3, 10, 40)))):
             gateway.send(key)
-        for _ in range(self.random.randint(0, 10)):
+        for _ in range(self.random.randint(0, self.random.choice((3, 10, 20)))):
             number = self._peer_numbers[key] = self._peer_numbers.get(key, 0) + 1
             gateway.receive(key, number)
         for node in owners:
@@ -475,5 +497,12 @@ class World:
         theirs = {key: record.version for key, record in backup.gateway.table.items()}
         if mine != theirs:
             raise Violation("commit", f"tables differ: {mine} {theirs}")
-        if self.nodes[0].skew - self.nodes[1].skew > 0.2:
+        if abs(self.nodes[0].skew - self.nodes[1].skew) > 0.2:
             raise Violation("stuck", "the clocks disagree")
+
+    def expect_records_kept(self) -> None:
+        """No SA that was protected is lost."""
+        owner = next(node for node in self.nodes if node.alive and node.member.role is Role.ACTIVE)
+        lost = self._covered.keys() - owner.gateway.table.keys()
+        if lost:
+            raise Violation("lost", f"SAs {sorted(lost)} are lost")

@@ -35,7 +35,9 @@ class BackupState(Enum):
 class CommitLog:
     """What has been sent and not yet acknowledged, and how far a joining backup has come."""
 
-    def __init__(self) -> None:
+    def __init__(self, part: int = SNAPSHOT_PART, window: int = SNAPSHOT_WINDOW) -> None:
+        self.part = part
+        self.window = window
         self.backup = BackupState.ABSENT
         self.number = 0
         self.acknowledged = 0
@@ -100,8 +102,8 @@ class CommitLog:
     def snapshot_parts(self, epoch: int, now: float) -> tuple[list[Frame], bool]:
         """The parts that may leave now, and whether these were the last ones."""
         frames: list[Frame] = []
-        while self._snapshot is not None and len(self._parts) < SNAPSHOT_WINDOW:
-            changes = tuple(islice(self._snapshot, SNAPSHOT_PART))
+        while self._snapshot is not None and len(self._parts) < self.window:
+            changes = tuple(islice(self._snapshot, self.part))
             if not changes:
                 self._snapshot = None
                 self.closing = True
@@ -111,8 +113,8 @@ class CommitLog:
             self._parts.append(self.number)
         return frames, False
 
-    def end_snapshot(self, epoch: int, now: float) -> Frame:
+    def end_snapshot(self, epoch: int, highest_epoch: int, now: float) -> Frame:
         """From this frame on the receiver is in sync."""
         self.backup = BackupState.IN_SYNC
         self.closing = False
-        return SnapshotEnd(epoch, self._next(now))
+        return SnapshotEnd(epoch, self._next(now), highest_epoch)

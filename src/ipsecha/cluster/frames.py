@@ -65,10 +65,14 @@ class Leases(msgspec.Struct, array_like=True, frozen=True):
 
 
 class SnapshotEnd(msgspec.Struct, array_like=True, frozen=True):
-    """Everything has been sent: from here on the receiver is a backup in sync."""
+    """Everything has been sent: from here on the receiver is a backup in sync.
+
+    ``highest_epoch``: what its next takeover must leave behind; one that nobody else has seen may be among it.
+    """
 
     epoch: int
     number: int
+    highest_epoch: int = 0
 
 
 class Ack(msgspec.Struct, array_like=True, frozen=True):

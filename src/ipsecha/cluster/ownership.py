@@ -69,7 +69,9 @@ class Ownership:
         self._beat_key = entropy(32)
         self._beat_counter = 0
         self._highest_epoch = 0
+        self._first_epoch = 0  # no cold start takes a lower one
         self._owned = False  # our records are those of a former owner that nobody took over from, as far as we know
+        self._applied: int | None = None  # number of the owner's last frame; the next one must follow it
         self._greeted = False  # the partner said hello on this channel
         self._tick_at = 0.0
         self._start_deadline = 0.0
@@ -104,6 +106,17 @@ class Ownership:
         self.log.reset(BackupState.ABSENT)
         self.alone_since, self.alone_by_proof = now, proof
 
+    def _end_rivalry(self, proven_innocent: bool = False) -> int:
+        """The lanes to skip before numbers are free.
+
+        The rival may also have taken the next epoch, unheard: no successor of ours may take it again, with the same
+        keys (invariant I1).
+        """
+        skip = self.rivalry.end(proven_innocent)
+        if skip:
+            self._highest_epoch = next_epoch(max(self._highest_epoch, self.epoch), 1 - self.settings.index)
+        return skip
+
     def _take_over(self, proof: bool, now: float) -> None:
         """A backup that is not in sync has nothing to take over with."""
         reason = "proof of death" if proof else "silence"
@@ -125,6 +138,7 @@ class Ownership:
         self._effects.append(fx.DiscardRecords())
         self._alone(False, now)
         self.rivalry.none()
+        self._highest_epoch = max(self._highest_epoch, self._first_epoch)
         self._become_active(0, Leasing.FREE)
         self.lineage = self.epoch
         self._report("cold-start", f"no other owner found: active alone, epoch {self.epoch:#x}", WARNING)
@@ -167,6 +181,7 @@ class Ownership:
         self.epoch, self.lineage = partner.epoch, partner.lineage
         self.role = Role.STANDBY
         self.in_sync = self._owned = False
+        self._applied = None
         self.rivalry.none()
         self.log.reset(BackupState.ABSENT)
         self._adopt_clock(partner.cluster_time, now)
@@ -182,7 +197,7 @@ class Ownership:
             self._start_deadline = float("inf")
             self._step_down(Role.ISOLATED, 'the partner is silent and alone = "stop"')
             return
-        skip = self.rivalry.end() if proof else 0
+        skip = self._end_rivalry() if proof else 0
         self._effects.append(fx.SetLeasing(self.rivalry.leasing, skip))
         why = "its process is dead" if proof else "it is silent"
         self._report("unprotected", f"no backup: {self._partner_name} is gone ({why}), serving alone", WARNING)
@@ -204,7 +219,7 @@ class Ownership:
         self._alone(proof, now)
         self._effects.append(fx.Released(self.log.number))
         if proof:
-            self._become_active(self.rivalry.end(), Leasing.FREE, same_epoch=True)
+            self._become_active(self._end_rivalry(), Leasing.FREE, same_epoch=True)
             return
         self.rivalry.doubt = True
         self._become_active(lanes.IN_DOUBT, Leasing.LANE, same_epoch=True)
@@ -226,6 +241,7 @@ class Ownership:
         self.epoch = epoch
         self.role = Role.STANDBY
         self.in_sync, self._owned = True, False
+        self._applied = None
         self._handover = None
         self.rivalry.none()
         self.log.reset(BackupState.ABSENT)

@@ -52,7 +52,7 @@ class PairMember(Ownership):
 
     def start(self, now: float, wall_s: float) -> None:
         """Begin to beat and to look for the partner; ``wall_s`` only spreads the epochs of cold starts."""
-        self._highest_epoch = make_epoch(first_term(wall_s), 0)
+        self._first_epoch = make_epoch(first_term(wall_s), 0)
         self._tick_at = now
         self._start_deadline = now + self.settings.start_wait_s
 
@@ -138,7 +138,7 @@ class PairMember(Ownership):
             return
         if entries:
             self._replicate(self.log.extend(self.epoch, entries, now))
-        self._replicate(self.log.end_snapshot(self.epoch, now))
+        self._replicate(self.log.end_snapshot(self.epoch, self._highest_epoch, now))
         self.rivalry.heir = self.partner.boot_id
         self.alone_since = None
         self._report("protected", f"{self._partner_name} is in sync: the SAs are protected")
@@ -302,11 +302,15 @@ class PairMember(Ownership):
         """What an owner sends to its backup: applied first, acknowledged then."""
         if self._fenced(frame.epoch):
             return
+        if self._applied is not None and frame.number != self._applied + 1:
+            raise ClusterError(f"frame {frame.number} came after {self._applied}")
+        self._applied = frame.number
         if isinstance(frame, frames.Commit):
             self._effects.append(fx.Apply(frame.changes))
         elif isinstance(frame, frames.Leases):
             self._effects.append(fx.ApplyLeases(tuple(frames.unpack_leases(frame.packed))))
-        elif not self.in_sync:
+        else:
+            self._highest_epoch = max(self._highest_epoch, frame.highest_epoch)
             self.in_sync = True
             self._report("in-sync", f"backup of {self._partner_name}, in sync")
         self._send(frames.Ack(self.epoch, frame.number))
@@ -326,7 +330,7 @@ class PairMember(Ownership):
         innocent = self.rivalry.heir == self.partner.boot_id and not self.rivalry.doubt
         self.log.reset(BackupState.JOINING)
         self._effects.append(fx.Released(self.log.number))
-        self._effects.append(fx.SetLeasing(Leasing.FREE, self.rivalry.end(innocent)))
+        self._effects.append(fx.SetLeasing(Leasing.FREE, self._end_rivalry(innocent)))
         self._effects.append(fx.TakeSnapshot())
 
     def _on_ack(self, frame: frames.Ack, now: float) -> None:
