@@ -79,7 +79,7 @@ class Gateway:
         self._leases_wanted = False
         self._plane_events: list[tuple[Callable[..., None], tuple[Any, ...]]] = []
         self._receiving: set[int] = set()
-        self._receiving_at = 0.0
+        self._receiving_at = -math.inf
         self._actions: dict[type, Callable[[Any], None]] = {
             Transmit: self._transmit,
             InstallChild: lambda effect: self.plane.install(effect.sa, effect.child),
@@ -163,7 +163,7 @@ class Gateway:
         else:
             self.wake()
         try:
-            self._arm_timer(now)
+            self._arm_timer(self.clock.now())  # not the turn's time: it may have taken a while, or shifted the clock
         except Exception as fault:
             self.faults.note("the deadlines", fault)
             self.loop.call_later(FAULT_PAUSE_S, self.wake)
@@ -250,6 +250,7 @@ class Gateway:
             self._timer.cancel()
         self._timer, self._timer_at = None, math.inf
         self._not_before = -math.inf
+        self._receiving_at = -math.inf
 
     def _timer_due(self) -> None:
         self._timer, self._timer_at = None, math.inf
