@@ -79,10 +79,11 @@ def receive(endpoint: IkeEndpoint, header: Header, data: bytes, local: Address, 
 def _cookie_settled(
     endpoint: IkeEndpoint, header: Header, request: InitMessage, local: Address, remote: Address, now: float
 ) -> bool:
-    """Whether the request may go on: always below the threshold, above it with our cookie only (section 2.6)."""
+    """Whether the request may go on: with our cookie only (section 2.6) while there are many half-open IKE SAs, or many
+    requests that come to nothing: those leave no state, but cost as much to look at."""
     limits = endpoint.policy.limits
     half_open = len(endpoint.half_open)
-    if half_open < limits.cookie_threshold:
+    if half_open < limits.cookie_threshold and not endpoint.init_answers.is_empty(now):
         return True
     if not (request.cookie and endpoint.cookies.check(now, request.cookie, request.nonce, remote[0], header.spi_i)):
         endpoint.count("cookie-demanded")

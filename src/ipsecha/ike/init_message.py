@@ -8,6 +8,7 @@ import msgspec
 
 from ipsecha.crypto.authentication import SUPPORTED_HASH_ALGORITHMS
 from ipsecha.ike.window import check_critical
+from ipsecha.model.errors import WireError
 from ipsecha.model.numbers import LAST_ERROR_NOTIFY, Notify, Payload
 from ipsecha.wire.chain import split_payloads
 from ipsecha.wire.header import HEADER_LENGTH, Header
@@ -22,6 +23,8 @@ _SOURCE = int(Notify.NAT_DETECTION_SOURCE_IP)
 _DESTINATION = int(Notify.NAT_DETECTION_DESTINATION_IP)
 _FRAGMENTATION = int(Notify.IKEV2_FRAGMENTATION_SUPPORTED)
 _HASHES = int(Notify.SIGNATURE_HASH_ALGORITHMS)
+
+MAX_PAYLOADS = 64  # vendor IDs included; looked at before anything is known of the sender
 
 FRAGMENTATION_NOTIFY = build_notify(Notify.IKEV2_FRAGMENTATION_SUPPORTED)
 HASHES_NOTIFY = build_notify(
@@ -54,6 +57,8 @@ def parse_init(header: Header, data: bytes) -> InitMessage:
     """Raises WireError for a malformed message, PeerError(UNSUPPORTED_CRITICAL_PAYLOAD) for what that demands."""
     message = InitMessage()
     payloads = split_payloads(header.next_payload, data[HEADER_LENGTH:])
+    if len(payloads) > MAX_PAYLOADS:
+        raise WireError(f"{len(payloads)} payloads")
     for payload in payloads:
         kind = payload[0]
         if kind == _NOTIFY:

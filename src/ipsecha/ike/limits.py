@@ -14,9 +14,13 @@ class TokenBucket:
 
     def take(self, now: float) -> bool:
         """Whether one more event is allowed at ``now``."""
-        self._tokens = min(self._burst, self._tokens + max(0.0, now - self._at) * self._rate)
-        self._at = now
-        if self._tokens < 1:
+        if self.is_empty(now):
             return False
         self._tokens -= 1
         return True
+
+    def is_empty(self, now: float) -> bool:
+        """Whether ``take`` would refuse at ``now``."""
+        self._tokens = min(self._burst, self._tokens + max(0.0, now - self._at) * self._rate)
+        self._at = now
+        return self._tokens < 1

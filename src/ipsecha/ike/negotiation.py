@@ -17,6 +17,7 @@ from ipsecha.model.proposals import ChildSuite, IkeSuite, Proposal, Transform
 from ipsecha.wire.payloads.sa import build_sa, parse_sa
 
 SPI_OFFSET = 8  # of the SPI in a proposal; its length stands at offset 6
+MAX_OFFERS = 64  # proposals of a peer that are looked at, in its order of preference
 MEMO_LIMIT = 4096
 KNOWN_TYPES = frozenset(int(kind) for kind in TransformType)
 
@@ -234,7 +235,7 @@ class SuiteMemo:
             return self._ike[key]
         except KeyError:
             pass
-        offer = tuple(proposal for proposal in parse_sa(body) if not proposal.spi)
+        offer = tuple(proposal for proposal in parse_sa(body)[:MAX_OFFERS] if not proposal.spi)
         choice = choose_ike_suite(offer, policy, group_hint)
         answer = None
         if choice is not None:
@@ -259,7 +260,7 @@ class SuiteMemo:
             return self._child[key]
         except KeyError:
             pass
-        found = choose_child_suite(parse_sa(body), policy, key_exchange=False)
+        found = choose_child_suite(parse_sa(body)[:MAX_OFFERS], policy, key_exchange=False)
         answer = None
         if found is not None:
             choice = found[0]

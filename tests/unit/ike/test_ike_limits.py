@@ -179,3 +179,41 @@ def test_a_fault_in_one_timer_leaves_the_others(monkeypatch: pytest.MonkeyPatch)
     assert sorted(fired) == sorted([*names, "bad"])
     with pytest.raises(ZeroDivisionError):
         endpoint.handle_timer(pair.now + 60)
+
+
+def hopeless(number: int) -> bytes:
+    """A sound request whose algorithms nobody has."""
+    header = parse_header(REQUEST)
+    payloads = [(one.type, one.body) for one in split_payloads(header.next_payload, REQUEST[HEADER_LENGTH:])]
+    transform = b"\0\0\0\x08\1\0" + (0x8000 + number).to_bytes(2, "big")
+    payloads[0] = (payloads[0][0], b"\0\0\0\x10\1\1\0\1" + transform)
+    first, octets = join_payloads(payloads)
+    length = HEADER_LENGTH + len(octets)
+    return build_header(number.to_bytes(8, "big"), bytes(8), first, SA_INIT, FLAG_INITIATOR, 0, length) + octets
+
+
+def test_requests_that_come_to_nothing_bring_cookies_about() -> None:
+    """RFC 7296 section 2.6: they leave no half-open IKE SA, but choosing algorithms has its price as well."""
+    pair = Pair()
+    for number in range(1, 3000):
+        pair.right.endpoint.receive(hopeless(number), RIGHT, (LEFT_IP, 500), pair.now)
+    answers(pair)
+    counters = pair.right.endpoint.counters
+    assert counters["no-proposal"] < 500
+    assert counters["cookie-demanded"] > 2500
+    pair.establish()
+    assert pair.left.sas, "an honest peer gets through by its cookie"
+    pair = Pair()
+    pair.establish()
+    assert pair.right.endpoint.counters["cookie-demanded"] == 0
+
+
+def test_first_requests_have_few_payloads() -> None:
+    header = parse_header(REQUEST)
+    payloads = [(one.type, one.body) for one in split_payloads(header.next_payload, REQUEST[HEADER_LENGTH:])]
+    first, octets = join_payloads([*payloads, *[(VENDOR, b"id")] * 64])
+    length = HEADER_LENGTH + len(octets)
+    data = build_header(bytes(7) + b"\1", bytes(8), first, SA_INIT, FLAG_INITIATOR, 0, length) + octets
+    pair = Pair()
+    pair.right.endpoint.receive(data, RIGHT, (LEFT_IP, 500), pair.now)
+    assert len(pair.right.endpoint.half_open) == 0
