@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from cluster_world import PATHS, Node, Violation, World
+from cluster_checkers import Node, Violation
+from cluster_world import PATHS, World
 from ipsecha.cluster.pair import PairMember
 
 

@@ -26,8 +26,9 @@ from collections.abc import Iterator, Sequence
 
 import pytest
 
+from cluster_checkers import Violation
 from cluster_faults import judged
-from cluster_world import Violation, World
+from cluster_world import World
 from ipsecha.cluster import effects as fx
 from ipsecha.cluster import lanes
 from ipsecha.cluster.commit_log import BackupState

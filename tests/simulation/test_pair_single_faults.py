@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from cluster_checkers import Node
 from cluster_faults import FAULTS, disturb, settle
-from cluster_world import Node, World
+from cluster_world import World
 from ipsecha.cluster.pair import PairMember, Role
 
 SINGLE = sorted(FAULTS.keys() - {"restart both", "switchover and fault"})

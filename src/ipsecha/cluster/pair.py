@@ -78,6 +78,9 @@ class PairMember(Ownership):
 
     def channel_down(self, refused: bool, now: float) -> None:
         """The channel is gone, or could not be built; ``refused``: the partner's host says that its process is dead."""
+        if refused and self.channel_is_up:
+            self.counters["stale refusal"] += 1  # an answer to a knock from before the partner came up
+            return
         self.channel_is_up = False
         if refused:
             self._partner_dead(now)

@@ -1,0 +1,171 @@
+"""What must never happen to a pair, checked at every step that becomes visible outside.
+
+| checker | what it finds |
+|---|---|
+| I1 | two messages of one SA under one epoch and number |
+| I2 | an outbound number used twice, by whomever |
+| I3 | an inbound number accepted twice, unless the members were alone after silence or owners at the same time |
+| I5 | two owners of one epoch, two owners without a fault, a write of an older epoch accepted |
+| commit | a message that left while a backup was in sync is unknown to the next owner |
+| lost | an SA that was protected is gone |
+| stuck | when the faults are over: not one owner and one backup in sync with the same records |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from cluster_gateway import ModelGateway
+from ipsecha.cluster.commit_log import BackupState
+from ipsecha.cluster.pair import PairMember, Role
+from ipsecha.model.leases import Leasing
+
+
+class Link:
+    """One TCP connection: two ordered directions; a broken one loses what arrives after the cut."""
+
+    def __init__(self) -> None:
+        self.broken = False
+        self.cut_at = [float("inf"), float("inf")]  # by receiver
+        self.last = [0.0, 0.0]
+        self.stalled: list[tuple[int, bytes]] = []
+        self.stalled_since = 0.0
+
+
+class Violation(AssertionError):  # noqa: N818 - the word of the checkers
+    """A checker's finding; ``checker`` names the invariant."""
+
+    def __init__(self, checker: str, text: str) -> None:
+        self.checker = checker
+        super().__init__(f"{checker}: {text}")
+
+
+class Node:
+    def __init__(self, index: int) -> None:
+        self.index = index
+        self.alive = False
+        self.host_up = True
+        self.boot = 0
+        self.skew = 0.0
+        self.paused_until = 0.0
+        self.crash_after: int | None = None  # effects
+        self.links_up = True
+        self.health = 2
+        self.link: Link | None = None
+        self.backlog: list[Callable[[], None]] = []  # what happened while it was paused
+        self.member: PairMember
+        self.gateway: ModelGateway
+        self.highest_epoch = 0  # that this process took part in
+        self.written_lineage = 0
+
+
+class Checkers:
+    """Implements ``cluster_gateway.Judge`` for two nodes."""
+
+    def __init__(self) -> None:
+        self.time = 0.0
+        self.nodes = [Node(0), Node(1)]
+        self.log: list[str] = []
+        self.failovers = 0
+        self._owners: dict[int, tuple[int, int]] = {}
+        self._lineages: dict[int, int] = {}  # by epoch
+        self._outbound: dict[int, set[int]] = {}
+        self._inbound: dict[int, dict[int, tuple[str, bool]]] = {}
+        self._messages: set[tuple[int, int, int]] = set()
+        self._covered: dict[int, tuple[int, int]] = {}  # key: lineage, version that a backup in sync has
+        self._withdrawn: set[int] = set()
+
+    @property
+    def at_peace(self) -> bool:
+        """Nothing disturbs the network or the clocks, and has not for a while."""
+        raise NotImplementedError
+
+    def note(self, text: str) -> None:
+        self.log.append(f"{self.time:8.3f} {text}")
+
+    def activated(self, gateway: ModelGateway, epoch: int, above_lane: int) -> None:
+        node = self._node_of(gateway)
+        other = self.nodes[1 - node.index]
+        self.failovers += 1
+        self.note(f"active {gateway.name} epoch {epoch:#x} lanes {above_lane} {gateway.reports[-2:]}")
+        owner = self._owners.setdefault(epoch, (node.index, node.boot))
+        if owner != (node.index, node.boot):
+            raise Violation("I5", f"epoch {epoch:#x} of {owner} taken by {gateway.name}")
+        if other.alive and other.gateway.active and not gateway.active and self.at_peace:
+            raise Violation("I5", f"{gateway.name} became owner beside {other.gateway.name} without a fault")
+        if gateway.discarded:
+            gateway.lineage = epoch
+        self._lineages[epoch] = gateway.lineage
+        for key, (lineage, version) in self._covered.items():
+            if lineage == gateway.lineage and (key not in gateway.table or gateway.table[key].version < version):
+                raise Violation("commit", f"{gateway.name} took over without message {version} of SA {key}")
+
+    def _node_of(self, gateway: ModelGateway) -> Node:
+        return next(node for node in self.nodes if node.boot and node.gateway is gateway)
+
+    def _written(self, node: Node, epoch: int) -> None:
+        if epoch < node.highest_epoch:
+            raise Violation("I5", f"{node.gateway.name} accepts a write of {epoch:#x} after {node.highest_epoch:#x}")
+        node.written_lineage = self._lineages[epoch]
+
+    def applied(self, gateway: ModelGateway) -> None:
+        gateway.lineage = self._node_of(gateway).written_lineage
+        gateway.discarded = False
+
+    def sent(self, gateway: ModelGateway, key: int, number: int) -> None:
+        used = self._outbound.setdefault(key, set())
+        if number in used:
+            raise Violation("I2", f"{gateway.name} sends number {number} of SA {key} again")
+        used.add(number)
+
+    def accepted(self, gateway: ModelGateway, key: int, number: int) -> None:
+        other = self.nodes[1 - self._node_of(gateway).index]
+        cut_off = gateway.leasing is Leasing.LANE or (other.alive and other.gateway.active)
+        seen = self._inbound.setdefault(key, {})
+        if number in seen and not (cut_off or seen[number][1]):
+            raise Violation("I3", f"{gateway.name} accepts number {number} of SA {key} after {seen[number][0]}")
+        seen[number] = (gateway.name, cut_off)
+
+    def released(self, gateway: ModelGateway, key: int, version: int, epoch: int) -> None:
+        if (key, epoch, version) in self._messages:
+            raise Violation("I1", f"{gateway.name} sends message {version} of SA {key} under epoch {epoch:#x} again")
+        self._messages.add((key, epoch, version))
+        if gateway.member.log.backup is BackupState.IN_SYNC:
+            self._cover(gateway, key, version)
+
+    def covered(self, gateway: ModelGateway) -> None:
+        """A backup is about to be in sync: it then has everything that its owner has."""
+        for key, record in gateway.table.items():
+            self._cover(gateway, key, record.version)
+
+    def withdrawn(self, key: int) -> None:
+        self._covered.pop(key, None)
+        self._withdrawn.add(key)
+
+    def _cover(self, gateway: ModelGateway, key: int, version: int) -> None:
+        if key in gateway.table and key not in self._withdrawn:
+            self._covered[key] = (gateway.lineage, version)
+
+    def expect_settled(self) -> None:
+        """No stuck state: one owner, one backup in sync with the same records, nothing waiting."""
+        roles = [node.member.role for node in self.nodes]
+        if sorted(role.value for role in roles) != ["active", "standby"]:
+            raise Violation("stuck", f"roles {roles}")
+        owner, backup = self.nodes if roles[0] is Role.ACTIVE else reversed(self.nodes)
+        if not backup.member.in_sync or owner.member.log.backup is not BackupState.IN_SYNC:
+            raise Violation("stuck", f"backup in sync: {backup.member.in_sync}, {owner.member.log.backup}")
+        if owner.gateway.leasing is not Leasing.LEASED or owner.gateway.waiting or owner.member.log.outstanding:
+            raise Violation("stuck", f"{owner.gateway.waiting} wait, {owner.member.log.outstanding} outstanding")
+        mine = {key: record.version for key, record in owner.gateway.table.items()}
+        theirs = {key: record.version for key, record in backup.gateway.table.items()}
+        if mine != theirs:
+            raise Violation("commit", f"tables differ: {mine} {theirs}")
+        if abs(self.nodes[0].skew - self.nodes[1].skew) > 0.2:
+            raise Violation("stuck", "the clocks disagree")
+
+    def expect_records_kept(self) -> None:
+        """No SA that was protected is lost."""
+        owner = next(node for node in self.nodes if node.alive and node.member.role is Role.ACTIVE)
+        lost = self._covered.keys() - owner.gateway.table.keys()
+        if lost:
+            raise Violation("lost", f"SAs {sorted(lost)} are lost")
