@@ -1,7 +1,7 @@
 """Output commit: effects leave only after the records they depend on have been acknowledged (DESIGN section 3).
 
 One commit carries all IKE SAs that changed in one turn of the event loop.  Whatever follows a change, in the order of
-the effects, waits behind it; what depends on no replicated state (stateless messages, reports) does not wait.
+the effects, waits behind it; what depends on no replicated state (stateless messages, keepalives, reports) does not.
 """
 
 from __future__ import annotations
@@ -9,11 +9,23 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 
-from ipsecha.model.effects import Effect, Replicate, Report, Transmit, Withdraw
+from ipsecha.model.effects import (
+    Effect,
+    InstallChild,
+    Keepalive,
+    RemoveChild,
+    Replicate,
+    Report,
+    Transmit,
+    UpdateChild,
+    Withdraw,
+)
 from ipsecha.model.records import IkeSa, encode_record
 
 Changes = list[tuple[bytes, bytes | None]]
 """Local SPI and encoded record; None: the IKE SA is gone."""
+
+_PLANE_EFFECTS = (InstallChild, UpdateChild, RemoveChild)
 
 
 class OutputCommit:
@@ -41,7 +53,7 @@ class OutputCommit:
                 changed[effect.sa.local_spi] = effect.sa  # type: ignore[union-attr]
             elif kind is Withdraw:
                 changed[effect.local_spi] = None  # type: ignore[union-attr]
-            elif kind is Report or (kind is Transmit and effect.stateless):  # type: ignore[union-attr]
+            elif kind in (Report, Keepalive) or (kind is Transmit and effect.stateless):  # type: ignore[union-attr]
                 free.append(effect)
             else:
                 dependent.append(effect)
@@ -63,8 +75,14 @@ class OutputCommit:
             if effects:
                 self._carry_out(effects)
 
-    def discard(self) -> int:
-        """Another member owns the SAs now: forget what was never released; returns how many commits that were."""
+    def give_up(self, effects: Sequence[Effect]) -> int:
+        """Another member owns the SAs now: what was never released, and ``effects``, is not said to anybody any more.
+
+        The data plane follows the tables of the IKE core all the same, or it would keep child SAs that nobody knows.
+        Gives the number of commits that were not acknowledged.
+        """
         dropped = len(self._held)
+        given_up = [effect for _, held in self._held for effect in held] + list(effects)
         self._held.clear()
+        self._carry_out([effect for effect in given_up if type(effect) in _PLANE_EFFECTS])
         return dropped

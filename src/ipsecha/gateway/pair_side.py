@@ -194,13 +194,13 @@ class PairSide:
 
     def _become_standby(self, effect: fx.BecomeStandby) -> None:
         gateway = self.gateway
-        dropped = gateway.output.discard()
+        gateway.endpoint.deactivate()
+        gateway.plane.deactivate(self._forward if effect.forward else None)
+        dropped = gateway.output.give_up(gateway.endpoint.take_effects())
         if dropped:
             self.counters["commits given up"] += dropped
-        gateway.endpoint.deactivate()
         if effect.forward:
             gateway.divert = self._forward_ike
-            gateway.plane.deactivate(self._forward)
             kept, self._kept = self._kept, deque(maxlen=KEPT_LIMIT)
             for packet in kept:
                 self._forward(*packet)
@@ -209,7 +209,6 @@ class PairSide:
         else:
             gateway.divert = None
             self._kept.clear()
-            gateway.plane.deactivate(None)
             gateway.plane.close_sockets()
             self._release_addresses()
 
