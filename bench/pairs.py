@@ -16,6 +16,7 @@ from ipsecha.dataplane.userspace.plane import PlaneConfig, UserspacePlane
 from ipsecha.gateway.channel import LossReason
 from ipsecha.gateway.clock import ClusterClock
 from ipsecha.gateway.core import Gateway
+from ipsecha.gateway.garbage import keep_collections_short
 from ipsecha.gateway.pair_side import PairSide
 from ipsecha.gateway.shared_addresses import NoAddresses
 from ipsecha.ike.endpoint import IkeEndpoint
@@ -78,6 +79,7 @@ class Halves:
     """Both members; ``one`` owns ``count`` IKE SAs, ``two`` is its backup and in sync."""
 
     def __init__(self, count: int) -> None:
+        keep_collections_short()  # as the daemon does
         self.loop = asyncio.new_event_loop()
         self.one, self.two = Half(self.loop, 0), Half(self.loop, 1)
         self.one.frames.deliver, self.two.frames.deliver = self.two.side.frame_received, self.one.side.frame_received
@@ -168,7 +170,8 @@ def make_sas(count: int, now: float) -> list[IkeSa]:
         sa.spi_i, sa.spi_r = b"bench" + number.to_bytes(3, "big"), first.spi_r[:1] + b"bens" + number.to_bytes(3, "big")
         sa.remote_id = clients.identity(number)
         sa.remote = (clients.address(number, 100), 500)
-        sa.created_at, sa.rekey_at, sa.expires_at = now, first.rekey_at + later, first.expires_at + later
+        sa.created_at = sa.last_inbound_at = now
+        sa.rekey_at, sa.expires_at = first.rekey_at + later, first.expires_at + later
         (child,) = sa.children
         child.spi_in, child.spi_out = child_spi(number), 0x20000 + number
         child.created_at, child.rekey_at, child.expires_at = now, child.rekey_at + later, child.expires_at + later

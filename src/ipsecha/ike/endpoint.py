@@ -428,7 +428,7 @@ class IkeEndpoint(Tables):
         self.now = now
         self.incarnation = incarnation
         self.active = True
-        self._background = standby.BackgroundPass(self)
+        self._background = standby.BackgroundPass()
 
     def deactivate(self) -> None:
         """No longer the owner: what is not in the records is dropped."""

@@ -62,14 +62,16 @@ def forget(endpoint: IkeEndpoint, local_spi: bytes) -> None:
 
 
 class BackgroundPass:
-    """Arms the timers of all SAs after a takeover, a batch at a time."""
+    """Arms the timers of all SAs after a takeover, a batch at a time.  Even the lists of them are made afterwards."""
 
-    def __init__(self, endpoint: IkeEndpoint) -> None:
+    def __init__(self) -> None:
+        self._urgent: list[bytes] | None = None
         self._pending: list[bytes] | None = None
-        self._urgent = list(endpoint.in_flight)
 
     def run(self, endpoint: IkeEndpoint, now: float) -> bool:
         """Do one batch; False when all is done (connections that are to be up are then looked after)."""
+        if self._urgent is None:
+            self._urgent = list(endpoint.in_flight)
         if self._urgent:
             self._arm(endpoint, self._urgent, now)
             return True
