@@ -88,9 +88,9 @@ async def serve(what: dict[str, object]) -> None:
     plane = UserspacePlane(policy, events, lambda *_: None, config=config, clock=loop.time)
     events.plane = plane
     plane.attach(loop)
-    plane.open_sockets()
+    plane.listen()
     plane.set_leasing(Leasing(what.get("leasing", "free")))
-    plane.activate(1 if what["first"] else 2, False)
+    plane.activate(1 if what["first"] else 2, 0)
     plane.install(sa, child)
     print("ready", flush=True)  # noqa: T201
     reader = asyncio.StreamReader()

@@ -47,7 +47,16 @@ class Traffic(NamedTuple):
 
 
 class DataPlane(Protocol):
-    """Installed child SAs are inert until ``activate``, on a standby as well as on the owner."""
+    """Installed child SAs are inert until ``activate``, on a standby as well as on the owner.
+
+    Of all this only ``listen``, ``stop_listening`` and ``configure`` ask something of the system and may raise
+    DataPlaneError: what concerns ownership itself cannot fail.
+    """
+
+    def listen(self) -> None:
+        """Let packets come in.  What is in the way is raised after the rest has been done; may be called again."""
+
+    def stop_listening(self) -> None: ...
 
     def install(self, sa: IkeSa, child: ChildSa) -> None: ...
 

@@ -115,7 +115,7 @@ class Commands:
         self._gateway.plane.configure(fresh.policy)
         self._gateway.endpoint.configure(fresh.policy, fresh.credentials, self._gateway.clock.now())
         if self._side is None or self._side.member.owns:
-            self._gateway.plane.open_sockets()
+            self._gateway.plane.listen()
         self._config = fresh
         count = len(fresh.policy.connections)
         outcome = OutcomeView(

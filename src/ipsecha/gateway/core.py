@@ -91,9 +91,9 @@ class Gateway:
 
     def serve_alone(self, incarnation: int) -> None:
         """A gateway without a cluster: active at once, without leases.  Raises DataPlaneError."""
-        self.plane.open_sockets()
+        self.plane.listen()
         self.plane.set_leasing(Leasing.FREE)
-        self.plane.activate(incarnation, False)
+        self.plane.activate(incarnation, 0)
         self.endpoint.activate(incarnation, self.clock.now())
         self.wake()
 

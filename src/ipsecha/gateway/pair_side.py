@@ -30,8 +30,8 @@ from ipsecha.model.records import Address, LeaseEntry, decode_record, encode_rec
 
 log = logging.getLogger("ipsecha")
 
-LISTEN_AGAIN_S = 0.25
-"""After so long an owner tries again to open sockets and claim addresses that were not to be had."""
+TAKE_PLACE_AGAIN_S = 0.25
+"""After so long an owner tries again to open sockets and to claim addresses that were not to be had."""
 
 GRACE_S = 2.0
 """For so long a former owner forwards what still arrives; longer than a neighbour takes to heed an announcement."""
@@ -57,6 +57,7 @@ class PairSide:
         self.beats: Beats
         self.counters: Counter[str] = Counter()
         self.holds_addresses = False
+        self._troubles: set[str] = set()  # with sockets and addresses, as told to the operator
         self._kept: deque[Packet] = deque(maxlen=KEPT_LIMIT)
         self._now = 0.0
         self._actions: dict[type, Callable[[Any], None]] = {
@@ -149,35 +150,50 @@ class PairSide:
     # Ownership
 
     def _become_active(self, effect: fx.BecomeActive) -> None:
-        """O(1) in the number of SAs: an activation number, sockets, addresses, a few routes."""
+        """O(1) in the number of SAs: an activation number, sockets, addresses, a few routes.
+
+        First what cannot fail: an owner that lacks a socket or an address serves with what it has.
+        """
         gateway, number = self.gateway, incarnation(effect.epoch)
         gateway.plane.activate(number, effect.above_lane)
-        self._listen(effect.epoch)
-        self.holds_addresses = True
         gateway.divert = None
         gateway.endpoint.activate(number, self._now)
-        for delay_s in ANNOUNCE_AT_S[1:]:
-            gateway.loop.call_later(delay_s, self._announce, effect.epoch)
+        self._troubles.clear()
+        self._take_place(effect.epoch)
         kept, self._kept = self._kept, deque(maxlen=KEPT_LIMIT)
         for packet in kept:
             self._process(packet)
 
-    def _listen(self, epoch: int) -> None:
-        """Open the sockets and claim the addresses; again after a moment where something is in the way."""
-        if self.member.epoch != epoch or not self.member.owns:
+    def _take_place(self, epoch: int) -> None:
+        """Listen, claim the addresses, say so; again after a moment where something is in the way."""
+        if not self._owns_in(epoch):
             return
+        listens = self._try(self.gateway.plane.listen)
+        held, self.holds_addresses = self.holds_addresses, self._try(self.addresses.claim)
+        self.addresses.announce()
+        if self.holds_addresses and not held:
+            for delay_s in ANNOUNCE_AT_S[1:]:
+                self.gateway.loop.call_later(delay_s, self._announce, epoch)
+        if not (listens and self.holds_addresses):
+            self.gateway.loop.call_later(TAKE_PLACE_AGAIN_S, self._take_place, epoch)
+
+    def _try(self, action: Callable[[], None]) -> bool:
+        """Whether ``action`` succeeds.  What is in the way is told once, not at each try."""
         try:
-            self.gateway.plane.open_sockets()
-            self.addresses.claim()
-            self.addresses.announce()
+            action()
         except DataPlaneError as error:
-            log.error("taking over: %s", error)
-            self.gateway.plane.close_sockets()  # those that were opened before the one that failed have no reader yet
-            self.gateway.loop.call_later(LISTEN_AGAIN_S, self._listen, epoch)
+            if str(error) not in self._troubles:
+                self._troubles.add(str(error))
+                log.error("%s", error)
+            return False
+        return True
 
     def _announce(self, epoch: int) -> None:
-        if self.holds_addresses and self.member.epoch == epoch:
+        if self._owns_in(epoch):
             self.addresses.announce()
+
+    def _owns_in(self, epoch: int) -> bool:
+        return self.member.owns and self.member.epoch == epoch
 
     def _freeze(self, effect: fx.Freeze) -> None:
         """Stop using the SAs; what arrives is kept until it is known who goes on."""
@@ -209,8 +225,8 @@ class PairSide:
         else:
             gateway.divert = None
             self._kept.clear()
-            gateway.plane.close_sockets()
             self._release_addresses()
+            self._try(gateway.plane.stop_listening)
 
     def _release_after_handover(self, epoch: int) -> None:
         if self.member.epoch == epoch and not self.member.owns:
@@ -220,21 +236,15 @@ class PairSide:
         if self.member.epoch == epoch and not self.member.owns:
             self.gateway.divert = None
             self.gateway.plane.deactivate(None)
-            self.gateway.plane.close_sockets()
+            self._try(self.gateway.plane.stop_listening)
 
     def _release_addresses(self) -> None:
         self.holds_addresses = False
-        try:
-            self.addresses.release()
-        except DataPlaneError as error:
-            log.error("%s", error)
+        self._try(self.addresses.release)
 
     def _renew(self) -> None:
         self.gateway.loop.call_later(RENEW_S, self._renew)
-        try:
-            self.addresses.renew()
-        except DataPlaneError as error:
-            log.error("%s", error)
+        self.addresses.renew()
 
     # Packets for the other member
 

@@ -6,6 +6,7 @@ killed or hangs, the kernel itself takes the address away, so that a dead member
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import ipaddress
@@ -89,9 +90,13 @@ class KernelAddresses:
         self._packets = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
         self._probe = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._claimed = False
+        self._placed: frozenset[SharedAddress] = frozenset()
 
     def claim(self) -> None:
-        """Put the addresses on; those that are there already are renewed.  Raises DataPlaneError."""
+        """Put the addresses on; those that are there already are renewed.
+
+        Raises DataPlaneError with the first that the kernel refuses, after the others have been put on.
+        """
         self._claimed = True
         try:
             self._netlink.run(self._put_all)
@@ -104,31 +109,47 @@ class KernelAddresses:
             self._netlink.start(self._put_all)
 
     def _put_all(self, netlink: Any) -> None:
+        placed, trouble = set(), None
         for address in self._addresses:
             if not self._claimed:
                 return
-            flags = _IFA_F_NOPREFIXROUTE if address.prefix_length in (32, 128) else 0
-            if ":" in address.address:
-                flags |= _IFA_F_NODAD
-            netlink.addr(
-                "replace",
-                index=self._indexes[address.interface],
-                address=address.address,
-                prefixlen=address.prefix_length,
-                flags=flags,
-                preferred=LIFETIME_S,
-                valid=LIFETIME_S,
-            )
+            try:
+                self._put(netlink, address)
+                placed.add(address)
+            except (OSError, NetlinkError) as error:
+                trouble = trouble or error
+        self._placed = frozenset(placed)
+        if trouble is not None:
+            raise trouble
+
+    def _put(self, netlink: Any, address: SharedAddress) -> None:
+        flags = _IFA_F_NOPREFIXROUTE if address.prefix_length in (32, 128) else 0
+        if ":" in address.address:
+            flags |= _IFA_F_NODAD
+        netlink.addr(
+            "replace",
+            index=self._indexes[address.interface],
+            address=address.address,
+            prefixlen=address.prefix_length,
+            flags=flags,
+            preferred=LIFETIME_S,
+            valid=LIFETIME_S,
+        )
 
     def release(self) -> None:
-        """Take the addresses off; those that are gone already do not matter.  Raises DataPlaneError."""
+        """Take the addresses off; those that are gone already do not matter.
+
+        Raises DataPlaneError with the first that stays (the kernel takes it off when its lifetime is over).
+        """
         self._claimed = False
+        self._placed = frozenset()
         try:
             self._netlink.run(self._take_all)
         except (OSError, NetlinkError) as error:
             raise DataPlaneError(f"shared addresses: {error}") from error
 
     def _take_all(self, netlink: Any) -> None:
+        trouble = None
         for address in self._addresses:
             try:
                 netlink.addr(
@@ -139,24 +160,28 @@ class KernelAddresses:
                 )
             except NetlinkError as error:
                 if error.code not in (errno.ENODEV, errno.EADDRNOTAVAIL):
-                    raise
+                    trouble = trouble or error
+        if trouble is not None:
+            raise trouble
 
     def announce(self) -> None:
-        """Gratuitous ARP (request and reply form) and unsolicited neighbour advertisement for every address."""
-        for address in self._addresses:
-            if not self._carrier(address.interface):
-                continue
-            mac = self._mac(address.interface)
-            frames = (
-                (_neighbour_advertisement(mac, address.address),)
-                if ":" in address.address
-                else _gratuitous_arp(mac, address.address)
-            )
-            for frame in frames:
-                try:
-                    self._packets.sendto(frame, (address.interface, 0))
-                except OSError:
-                    break  # the link went away between the look and the send: the next round tries again
+        """Gratuitous ARP (request and reply form) and unsolicited neighbour advertisement for every address that is on
+        an interface with carrier."""
+        for address in self._placed:
+            if self._carrier(address.interface):
+                # should the link go away between the look and the send, the next round tries again
+                with contextlib.suppress(OSError):
+                    self._announce(address)
+
+    def _announce(self, address: SharedAddress) -> None:
+        mac = self._mac(address.interface)
+        frames = (
+            (_neighbour_advertisement(mac, address.address),)
+            if ":" in address.address
+            else _gratuitous_arp(mac, address.address)
+        )
+        for frame in frames:
+            self._packets.sendto(frame, (address.interface, 0))
 
     def links_up(self) -> bool:
         """Whether any watched interface has carrier; a member with none distrusts itself first."""

@@ -13,6 +13,7 @@ from esp_pair import GCM, LEFT, RIGHT, Events, child_policy, child_sa, connectio
 from ipsecha.dataplane.plane import DataPlane
 from ipsecha.dataplane.userspace.loopback import LoopbackDevice
 from ipsecha.dataplane.userspace.plane import PlaneConfig, UserspacePlane
+from ipsecha.model.errors import DataPlaneError
 from ipsecha.model.leases import Leasing
 from ipsecha.model.policy import Policy
 from ipsecha.model.records import Address, LeaseEntry
@@ -81,7 +82,7 @@ class Gateway:
 
     def start(self, mode: Leasing = Leasing.FREE) -> None:
         self.plane.set_leasing(mode)
-        self.plane.activate(self.incarnation, False)
+        self.plane.activate(self.incarnation, 0)
         self.install()  # as its first owner
 
 
@@ -106,7 +107,7 @@ def play(gateways: tuple[Gateway, ...], script: Any) -> None:
         loop = asyncio.get_running_loop()
         for gateway in gateways:
             gateway.plane.attach(loop)
-            gateway.plane.open_sockets([gateway.address])
+            gateway.plane.listen([gateway.address])
 
         async def settle() -> None:
             for _ in range(20):
@@ -214,10 +215,10 @@ def test_planned_switchover_loses_nothing(gateways: tuple[Gateway, Gateway], por
         await settle()
         assert sorted(one[0] for one in handed) == ["esp"] * 3 + ["inner"] * 2
         heir.plane.set_leasing(Leasing.LEASED)
-        heir.plane.activate(heir.incarnation, False)
-        left.plane.close_sockets()
+        heir.plane.activate(heir.incarnation, 0)
+        left.plane.stop_listening()
         heir.plane.attach(asyncio.get_running_loop())
-        heir.plane.open_sockets([heir.address])
+        heir.plane.listen([heir.address])
         for arguments in handed:
             heir.plane.inject(*arguments)
         await settle()
@@ -264,3 +265,29 @@ def test_unknown_spi_is_reported_with_its_sender(gateways: tuple[Gateway, Gatewa
         assert right.events.seen == [("unknown_spi", 0x2002, ("127.0.0.1", ports[1]))]
 
     play(gateways, script)
+
+
+def test_a_port_that_is_taken_leaves_the_other_addresses_to_listen_at(
+    gateways: tuple[Gateway, Gateway], ports: tuple[int, int]
+) -> None:
+    """As with another IKE daemon on one of our addresses: it is named, again and again, and the rest works."""
+    left = gateways[0]
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as squatter:
+        squatter.bind(("127.0.0.3", ports[1]))
+
+        async def script() -> None:
+            loop = asyncio.get_running_loop()
+            left.plane.attach(loop)
+            for _ in range(2):
+                with pytest.raises(DataPlaneError, match=r"127\.0\.0\.3"):
+                    left.plane.listen(["127.0.0.3", left.address])
+            for target in (("127.0.0.3", ports[0]), (left.address, ports[0]), (left.address, ports[1])):
+                squatter.sendto(bytes(40), target)
+            async with asyncio.timeout(10):
+                while len(left.ike) < 3:
+                    await asyncio.sleep(0.001)
+            squatter.close()
+            left.plane.listen(["127.0.0.3", left.address])
+            left.plane.close()
+
+        asyncio.run(script())

@@ -7,6 +7,7 @@ logged per packet, and whatever the kernel refuses is counted like a loss on the
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import time
 from collections.abc import Callable, Iterable
@@ -25,6 +26,7 @@ from ipsecha.ipsec.leases import CHANNEL_BUDGET, INBOUND_HORIZON_S
 from ipsecha.ipsec.live import LiveSa
 from ipsecha.ipsec.outbound import Outbound, Run
 from ipsecha.ipsec.sad import Sad
+from ipsecha.model.errors import DataPlaneError
 from ipsecha.model.leases import Leasing
 from ipsecha.model.numbers import PORT_IKE, PORT_NAT_T
 from ipsecha.model.policy import Policy
@@ -94,26 +96,44 @@ class UserspacePlane:
         self._loop = loop
         loop.add_reader(self._inner.fileno(), self._on_inner)
 
-    def open_sockets(self, addresses: Iterable[str] | None = None) -> None:
-        """Listen at these local addresses, by default at all that the connections name; those that are open stay.
+    def listen(self, addresses: Iterable[str] | None = None) -> None:
+        """Let packets come in: sockets at these local addresses, by default at all that the connections name (they
+        need not be on this host yet), and the policy routes.  What is open already stays.
 
-        The addresses need not be on this host yet.  Raises DataPlaneError.
+        Raises DataPlaneError with the first thing that is in the way, after everything else has been done; it may be
+        called again.
         """
         if addresses is None:
             addresses = (address for connection in self._policy.connections for address in connection.local)
-        for sock, receive in self._sockets.open(dict.fromkeys(addresses), self.config.raw_esp):
+        trouble: DataPlaneError | None = None
+        for address in dict.fromkeys(addresses):
+            try:
+                self._open_sockets(address)
+            except DataPlaneError as error:
+                trouble = trouble or error
+        if self._routes is not None:
+            self._routes.activate()
+        if trouble is not None:
+            raise trouble
+
+    def _open_sockets(self, address: str) -> None:
+        for sock, receive in self._sockets.open((address,), self.config.raw_esp):
             if self._loop is not None:
                 self._loop.add_reader(sock.fileno(), receive, self._on_esp, self._on_ike)
 
-    def close_sockets(self) -> None:
+    def stop_listening(self) -> None:
+        """Undo ``listen``.  Raises DataPlaneError where the policy routes cannot be taken away."""
         for sock in self._sockets.all():
             if self._loop is not None:
                 self._loop.remove_reader(sock.fileno())
         self._sockets.close()
+        if self._routes is not None:
+            self._routes.deactivate()
 
     def close(self) -> None:
         """Give everything back to the system."""
-        self.close_sockets()
+        with contextlib.suppress(DataPlaneError):  # the routes are tried again below
+            self.stop_listening()
         if self._loop is not None:
             self._loop.remove_reader(self._inner.fileno())
         if self._routes is not None:
@@ -169,20 +189,15 @@ class UserspacePlane:
     # --- ownership and leases
 
     def activate(self, incarnation: int, above_lanes: int) -> None:
-        """Become the owner: O(1) in the number of SAs."""
+        """Become the owner: O(1) in the number of SAs.  Packets come in after ``listen``."""
         self._forward = None
         self._sad.activate(incarnation, above_lanes)
-        if self._routes is not None:
-            self._routes.activate()
 
     def deactivate(self, forward: Forward | None = None) -> None:
-        """Use no SA any more.  What waited for a lease and what still arrives goes to ``forward``; for its sake the
-        policy routes stay until they are given up with a ``deactivate`` without ``forward``."""
+        """Use no SA any more.  What waited for a lease and what still arrives goes to ``forward``."""
         was_active = self._sad.active
         self._sad.deactivate()
         self._forward = forward
-        if self._routes is not None and forward is None:
-            self._routes.deactivate()
         if not was_active:
             return
         for live, inner, outer in self._sad.take_held():

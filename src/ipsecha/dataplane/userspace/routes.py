@@ -180,6 +180,7 @@ class PolicyRoutes:
     def _activate(self, netlink: Any) -> None:
         if self._active:
             return
+        self._delete(netlink, self._rules())  # those of an attempt that failed half-way
         for rule in self._rules():
             netlink.rule("add", **rule)
         self._active = True

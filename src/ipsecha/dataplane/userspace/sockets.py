@@ -32,23 +32,24 @@ class OuterSockets:
         self._raw: dict[str, RawEspSocket] = {}
         self._bypass: BypassSocket | None = None
 
-    def open(self, addresses: Iterable[str], raw_esp: bool) -> list[tuple[OuterSocket, Receive]]:
-        """Open what is not open yet: each new socket with what reads it when it is readable.  Raises DataPlaneError."""
-        opened: list[tuple[OuterSocket, Receive]] = []
+    def open(self, addresses: Iterable[str], raw_esp: bool) -> Iterable[tuple[OuterSocket, Receive]]:
+        """Open what is not open yet: each new socket with what reads it when it is readable.
+
+        Raises DataPlaneError where one cannot be opened; those that have been yielded by then stay.
+        """
         for address in addresses:
             try:
                 for port in (self.ike_port, self.nat_port):
                     if (address, port) not in self._udp:
                         sock = UdpSocket((address, port), self._mark, self._on_too_long)
                         self._udp[address, port] = sock
-                        opened.append((sock, self._reader(sock, port)))
+                        yield sock, self._reader(sock, port)
                 if raw_esp and address not in self._raw:
                     raw = RawEspSocket(address, self._mark, self._on_too_long)
                     self._raw[address] = raw
-                    opened.append((raw, self._raw_reader(raw)))
+                    yield raw, self._raw_reader(raw)
             except OSError as error:
                 raise DataPlaneError(f"cannot listen at {address}: {error.strerror}") from None
-        return opened
 
     def all(self) -> Iterator[OuterSocket]:
         yield from self._udp.values()

@@ -1,0 +1,156 @@
+"""The cluster's side of a gateway: ownership changes hands even where sockets, routes or addresses are in the way."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from ipsecha.cluster import effects as fx
+from ipsecha.cluster.pair import PairMember, PairSettings, Role
+from ipsecha.gateway.clock import ClusterClock
+from ipsecha.gateway.core import Gateway
+from ipsecha.gateway.pair_side import PairSide
+from ipsecha.model.effects import Effect
+from ipsecha.model.errors import DataPlaneError
+
+EPOCH = 0x20
+
+
+class Loop:
+    """Remembers what is to be called later; ``pass_time`` calls it."""
+
+    def __init__(self) -> None:
+        self.later: list[tuple[Callable[..., None], tuple[Any, ...]]] = []
+
+    def time(self) -> float:
+        return 0.0
+
+    def call_soon(self, callback: Callable[..., None]) -> None:
+        pass
+
+    def call_later(self, delay: float, callback: Callable[..., None], *arguments: Any) -> Any:
+        self.later.append((callback, arguments))
+        return SimpleNamespace(cancel=lambda: None)
+
+    def pass_time(self) -> None:
+        later, self.later = self.later, []
+        for callback, arguments in later:
+            callback(*arguments)
+
+
+class Recorder:
+    """Any method may be called; ``broken`` names those that the system refuses."""
+
+    def __init__(self, calls: list[str], name: str) -> None:
+        self._calls = calls
+        self._name = name
+        self.broken: set[str] = set()
+        self.effects: list[Effect] = []
+
+    def take_effects(self) -> list[Effect]:
+        effects, self.effects = self.effects, []
+        return effects
+
+    def __getattr__(self, method: str) -> Callable[..., None]:
+        def called(*arguments: Any) -> None:
+            self._calls.append(f"{self._name} {method}")
+            if method in self.broken:
+                raise DataPlaneError(f"{method} is refused")
+
+        return called
+
+
+class Member:
+    def __init__(self) -> None:
+        self.loop: Any = Loop()
+        self.calls: list[str] = []
+        self.endpoint: Any = Recorder(self.calls, "endpoint")
+        self.plane: Any = Recorder(self.calls, "plane")
+        self.addresses: Any = Recorder(self.calls, "addresses")
+        self.gateway = Gateway(self.loop, ClusterClock(), self.endpoint)
+        self.gateway.plane = self.plane
+        self.core = PairMember(PairSettings("lab", ("alpha", "beta"), 0), bytes)
+        self.side = PairSide(self.gateway, self.core, self.addresses)
+        self.side.channel = Recorder(self.calls, "channel")  # type: ignore[assignment]
+        self.gateway.cluster = self.side
+
+    def do(self, *effects: fx.ClusterEffect) -> None:
+        self.core._effects += effects
+        self.side.carry_out(0.0)
+
+    def become_active(self) -> None:
+        self.core.role, self.core.epoch = Role.ACTIVE, EPOCH
+        self.do(fx.BecomeActive(EPOCH, 0))
+
+    def step_down(self) -> None:
+        self.core.role = Role.STARTING
+        self.do(fx.BecomeStandby(forward=False))
+
+
+@pytest.fixture
+def member() -> Member:
+    return Member()
+
+
+@pytest.mark.parametrize("broken", ["plane listen", "addresses claim"])
+def test_an_owner_serves_with_what_it_has_and_goes_on_trying(
+    member: Member, broken: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    part, method = broken.split()
+    getattr(member, part).broken = {method}
+    member.become_active()
+    assert member.gateway.faults.count == 0
+    assert {"endpoint activate", "plane activate", "plane listen", "addresses claim"} <= set(member.calls)
+    assert "plane stop_listening" not in member.calls
+    assert member.side.holds_addresses is (broken != "addresses claim")
+    for _ in range(20):
+        member.loop.pass_time()
+    assert member.calls.count(broken) == 21
+    assert caplog.messages == [f"{method} is refused"]
+    getattr(member, part).broken = set()
+    member.loop.pass_time()
+    assert member.side.holds_addresses
+    member.calls.clear()
+    for _ in range(20):
+        member.loop.pass_time()
+    assert broken not in member.calls
+
+
+def test_addresses_that_come_late_are_announced_as_often_as_those_that_come_at_once(member: Member) -> None:
+    member.become_active()
+    member.loop.pass_time()
+    at_once = member.calls.count("addresses announce")
+    late = Member()
+    late.addresses.broken = {"claim"}
+    late.become_active()
+    late.calls.clear()
+    late.addresses.broken = set()
+    late.loop.pass_time()
+    late.loop.pass_time()
+    assert late.calls.count("addresses announce") == at_once > 1
+
+
+@pytest.mark.parametrize("broken", ["plane stop_listening", "addresses release"])
+def test_who_steps_down_gives_up_everything_that_can_be_given_up(member: Member, broken: str) -> None:
+    member.become_active()
+    part, method = broken.split()
+    getattr(member, part).broken = {method}
+    member.calls.clear()
+    member.step_down()
+    assert member.gateway.faults.count == 0
+    assert {"endpoint deactivate", "plane deactivate", "plane stop_listening", "addresses release"} <= set(member.calls)
+    assert not member.side.holds_addresses
+
+
+def test_who_has_stepped_down_does_not_take_its_place_again(member: Member) -> None:
+    member.addresses.broken = {"claim"}
+    member.become_active()
+    member.step_down()
+    member.calls.clear()
+    member.loop.pass_time()
+    assert not {"plane listen", "addresses claim", "addresses announce"} & set(member.calls)
