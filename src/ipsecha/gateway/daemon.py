@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import signal
@@ -130,17 +131,16 @@ class Daemon:
             await asyncio.sleep(0.2)  # late packets are forwarded for a moment
 
     async def close(self) -> None:
-        """Give everything back; in any state."""
+        """Give everything back, in any state; where one thing fails, the others follow all the same."""
         self.gateway.stop()
-        if self.side is not None:
-            self.side.member.say_goodbye()
-            self.side.carry_out(self.gateway.clock.now())
-            await self.side.channel.stop()
-            self.side.beats.stop(self.loop)
-            self.side.addresses.release()
-            self.side.addresses.close()
-        self.gateway.plane.close()
-        await self._control.stop()
+        async with contextlib.AsyncExitStack() as last_first:
+            last_first.push_async_callback(self._control.stop)
+            last_first.callback(self.gateway.plane.close)
+            if self.side is not None:
+                last_first.callback(self.side.addresses.close)
+                last_first.callback(self.side.beats.stop, self.loop)
+                last_first.push_async_callback(self.side.channel.stop)
+                last_first.callback(self.side.end)
 
 
 def _plane(config: LoadedConfig, gateway: Gateway) -> UserspacePlane:

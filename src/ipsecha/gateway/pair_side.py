@@ -23,7 +23,7 @@ from ipsecha.gateway.beats import Beats
 from ipsecha.gateway.channel import LossReason, SynchChannel
 from ipsecha.gateway.core import Gateway
 from ipsecha.gateway.output_commit import Changes
-from ipsecha.gateway.shared_addresses import ANNOUNCE_AT_S, RENEW_S, AddressKeeper
+from ipsecha.gateway.shared_addresses import ANNOUNCE_AT_S, LIFETIME_S, RENEW_S, AddressKeeper
 from ipsecha.model.errors import DataPlaneError
 from ipsecha.model.leases import Leasing
 from ipsecha.model.records import Address, LeaseEntry, decode_record, encode_record
@@ -40,6 +40,9 @@ ADDRESS_GRACE_S = 0.05
 """A former owner keeps the addresses for so long, so that its kernel still takes in what was under way to it."""
 
 KEPT_LIMIT = 8192
+
+FORWARD_LIMIT = 32 << 20
+"""Octets of packets that a former owner forwards at most: acknowledgements travel on the same channel, behind them."""
 
 Packet = tuple[str, bytes, Address, Address]
 _encoder = msgspec.msgpack.Encoder()
@@ -60,6 +63,8 @@ class PairSide:
         self._troubles: set[str] = set()  # with sockets and addresses, as told to the operator
         self._kept: deque[Packet] = deque(maxlen=KEPT_LIMIT)
         self._now = 0.0
+        self._renewed_at = 0.0
+        self._forward_room = 0
         self._actions: dict[type, Callable[[Any], None]] = {
             fx.SendFrame: lambda effect: self.channel.send(effect.data),
             fx.SendBeat: lambda effect: self.beats.send(effect.data),
@@ -85,7 +90,17 @@ class PairSide:
         """Begin as a member that owns nothing: addresses that a former life left behind are taken off."""
         self._release_addresses()
         self.member.start(now, wall_s)
+        self._renewed_at = self.gateway.loop.time()
         self._renew()
+
+    def end(self) -> None:
+        """This process is about to end: it uses no SA any more, has no address any more, and then says so."""
+        self.member.take_effects()
+        self.gateway.endpoint.deactivate()
+        self.gateway.plane.deactivate(None)
+        self._release_addresses()
+        self.member.say_goodbye()
+        self.carry_out(self.gateway.clock.now())
 
     # What the gateway asks
 
@@ -217,6 +232,7 @@ class PairSide:
             self.counters["commits given up"] += dropped
         if effect.forward:
             gateway.divert = self._forward_ike
+            self._forward_room = FORWARD_LIMIT
             kept, self._kept = self._kept, deque(maxlen=KEPT_LIMIT)
             for packet in kept:
                 self._forward(*packet)
@@ -243,12 +259,23 @@ class PairSide:
         self._try(self.addresses.release)
 
     def _renew(self) -> None:
-        self.gateway.loop.call_later(RENEW_S, self._renew)
-        self.addresses.renew()
+        """Keep the addresses.  Who has slept for so long that the kernel took them away first hears whether somebody
+        else owns them by now."""
+        loop = self.gateway.loop
+        last, self._renewed_at = self._renewed_at, loop.time()
+        if self._renewed_at - last < LIFETIME_S:
+            self.addresses.renew()
+            loop.call_later(RENEW_S, self._renew)
+        else:
+            loop.call_later(TAKE_PLACE_AGAIN_S, self._renew)
 
     # Packets for the other member
 
     def _forward(self, kind: str, data: bytes, local: Address, remote: Address) -> None:
+        if len(data) > self._forward_room:
+            self.counters["packets not forwarded"] += 1
+            return
+        self._forward_room -= len(data)
         self.counters["packets forwarded"] += 1
         self.member.forward(_encoder.encode((kind, data, local, remote)))
         self.gateway.wake()

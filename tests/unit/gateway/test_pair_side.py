@@ -11,6 +11,7 @@ import pytest
 
 from ipsecha.cluster import effects as fx
 from ipsecha.cluster.pair import PairMember, PairSettings, Role
+from ipsecha.gateway import pair_side
 from ipsecha.gateway.clock import ClusterClock
 from ipsecha.gateway.core import Gateway
 from ipsecha.gateway.pair_side import PairSide
@@ -25,9 +26,10 @@ class Loop:
 
     def __init__(self) -> None:
         self.later: list[tuple[Callable[..., None], tuple[Any, ...]]] = []
+        self.at = 0.0
 
     def time(self) -> float:
-        return 0.0
+        return self.at
 
     def call_soon(self, callback: Callable[..., None]) -> None:
         pass
@@ -154,3 +156,42 @@ def test_who_has_stepped_down_does_not_take_its_place_again(member: Member) -> N
     member.calls.clear()
     member.loop.pass_time()
     assert not {"plane listen", "addresses claim", "addresses announce"} & set(member.calls)
+
+
+def test_an_owner_that_has_slept_hears_who_owns_the_addresses_before_it_takes_them_back(member: Member) -> None:
+    """The kernel has taken them away; the first thing to do is not to put them on again."""
+    member.side.start(0.0, 0.0)
+    member.become_active()
+    for _ in range(3):
+        member.loop.at += 1.0
+        member.loop.pass_time()
+    assert member.calls.count("addresses renew") == 4
+    member.loop.at += 10.0
+    member.loop.pass_time()
+    assert member.calls.count("addresses renew") == 4
+    member.loop.at += 0.25
+    member.loop.pass_time()
+    assert member.calls.count("addresses renew") == 5
+
+
+def test_who_leaves_uses_nothing_any_more_when_it_says_goodbye(member: Member) -> None:
+    member.become_active()
+    member.core.channel_is_up = True
+    member.calls.clear()
+    member.core._effects = [fx.BecomeActive(EPOCH, 0)]
+    member.side.end()
+    assert member.calls == ["endpoint deactivate", "plane deactivate", "addresses release", "channel send"]
+
+
+def test_forwarded_packets_do_not_fill_the_channel(member: Member, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pair_side, "FORWARD_LIMIT", 4500)
+    member.become_active()
+    member.core.role, member.core.channel_is_up = Role.STANDBY, True
+    for _ in range(2):
+        member.do(fx.BecomeStandby(forward=True))
+        member.calls.clear()
+        for _ in range(10):
+            member.gateway.on_ike(bytes(1000), ("192.0.2.1", 500), ("192.0.2.2", 500))
+            member.side.carry_out(0.0)
+        assert member.calls.count("channel send") == 4
+    assert member.side.counters["packets not forwarded"] == 12
