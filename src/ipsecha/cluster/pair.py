@@ -19,6 +19,7 @@ Without the owner it is where a member that starts is.
 Numbers.  A takeover that was not handed over starts above the lanes of all who may still use the SAs, and whoever may
 not be alone stays within a lane (``lanes``).
 
+This file listens and decides; the acts, each a change of ownership with all that belongs to it, are in ``ownership``.
 Handing over is ``handover``; what a backup has acknowledged and what it still lacks is ``commit_log``.
 """
 
