@@ -75,7 +75,7 @@ class Wire:
         self.peer.settimeout(5)
         ike, nat = free_ports()
         self.sockets = OuterSockets(ike, nat, 0, lambda remote: None)
-        self.readers = self.sockets.open(["127.0.0.1"], raw_esp=False)
+        self.readers = list(self.sockets.open(["127.0.0.1"], raw_esp=False))
         self.ike: list[bytes] = []
         self.esp: list[bytes] = []
 

@@ -33,7 +33,8 @@ class OuterSockets:
         self._bypass: BypassSocket | None = None
 
     def open(self, addresses: Iterable[str], raw_esp: bool) -> Iterable[tuple[OuterSocket, Receive]]:
-        """Open what is not open yet: each new socket with what reads it when it is readable.
+        """Open what is not open yet, one by one as the caller goes on: each new socket with what reads it when it is
+        readable.
 
         Raises DataPlaneError where one cannot be opened; those that have been yielded by then stay.
         """
