@@ -269,7 +269,7 @@ def _first_child(
         endpoint.report("child-failed", text, sa.connection, level=30)
         connection = endpoint.connection_of(sa)
         if connection is not None:
-            connections.failed(endpoint, connection, now)
+            connections.failed(endpoint, connection, now, policy.name)
         if message.sa:
             # The peer has made what we cannot use: without the IKE SA it goes away on both sides.
             window.enqueue(endpoint, sa, Task(ExchangeKind.DELETE_IKE), now)
@@ -289,4 +289,3 @@ def _first_child(
         now,
     )
     children.install(endpoint, sa, child)
-    endpoint.failures.pop(sa.connection, None)

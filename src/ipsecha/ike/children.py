@@ -56,6 +56,7 @@ def install(endpoint: IkeEndpoint, sa: IkeSa, child: ChildSa) -> None:
     """Add ``child`` to the IKE SA, the index and the data plane."""
     sa.children = (*sa.children, child)
     endpoint.child_index[child.spi_in] = sa.local_spi
+    endpoint.failures.pop(sa.connection, None)
     endpoint.touch(sa)
     endpoint.emit(InstallChild(sa, child))
     endpoint.rearm(sa)

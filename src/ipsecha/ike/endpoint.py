@@ -84,6 +84,7 @@ class IkeEndpoint(Tables):
         self.reassembly = Reassembly()
         self.keepalives: dict[bytes, float] = {}  # next keepalive, by local SPI, where we are behind a NAT
         self.failures: dict[str, int] = {}  # attempts in a row that came to nothing, by connection
+        self.resting: dict[tuple[str, str], float] = {}  # packets ask in vain so long; by connection and child (or "")
         self.held: set[str] = set()  # connections that the operator has taken down
         self.request_handlers = exchanges.REQUEST_HANDLERS
         self.response_handlers = exchanges.RESPONSE_HANDLERS
@@ -436,6 +437,8 @@ class IkeEndpoint(Tables):
         self._background = None
         self.timers.clear()
         self.keepalives.clear()
+        self.failures.clear()
+        self.resting.clear()
         self.half_open.clear()
         for initiation in list(self.initiations.values()):
             attempts.abandon(self, initiation)

@@ -35,11 +35,11 @@ def initiate(endpoint: IkeEndpoint, name: str, child: str | None, now: float) ->
 
 
 def acquire(endpoint: IkeEndpoint, name: str, child: str, packet: tuple[TrafficSelector, ...], now: float) -> None:
-    """Bring up a child SA for a packet that waits, unless it is there or on its way."""
+    """Bring up a child SA for a packet that waits, unless it is there or on its way, or has just been refused."""
     connection = endpoint.connection_named(name)
-    if connection is None or not endpoint.active or bring_up.is_up(endpoint, connection, child):
+    if connection is None or not endpoint.active or connections.is_resting(endpoint, connection, child, now):
         return
-    if connection.child(child) is not None:
+    if connection.child(child) is not None and not bring_up.is_up(endpoint, connection, child):
         bring_up.bring_up(endpoint, connection, child, now, packet)
 
 

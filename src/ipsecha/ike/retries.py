@@ -81,7 +81,7 @@ def _give_up(endpoint: IkeEndpoint, sa: IkeSa, exchange: Exchange, error: Notify
     endpoint.report("child-failed", text, sa.connection, level=30)
     connection = endpoint.connection_of(sa)
     if exchange.kind == ExchangeKind.NEW_CHILD and connection is not None:
-        connections.failed(endpoint, connection, now)
+        connections.failed(endpoint, connection, now, exchange.child)
 
 
 def try_later(endpoint: IkeEndpoint, sa: IkeSa, task: Task, now: float) -> None:

@@ -107,6 +107,38 @@ def test_a_packet_brings_up_its_child_once() -> None:
     assert len(pair.left.sa.children) == 1
 
 
+def test_a_refused_child_is_not_asked_for_again_by_each_packet() -> None:
+    """A wrong secret and traffic that goes on: handshakes must not follow one another as fast as the peer refuses."""
+    pair = Pair(
+        left_connection(children=(child_policy(start=Start.TRAP),)),
+        left_secrets=ConnectionSecrets(psk=b"wrong"),
+    )
+    for _ in range(600):
+        pair.left.endpoint.acquire("site", "net", pair.now)
+        pair.advance(0.1)
+    refused = [event for event in pair.right.events if event == "authentication-failed"]
+    assert 4 <= len(refused) <= 8
+    pair.left.endpoint.initiate("site", "net", pair.now)
+    pair.run()
+    assert len([event for event in pair.right.events if event == "authentication-failed"]) == len(refused) + 1
+
+
+def test_a_child_that_the_peer_refuses_leaves_the_others_alone() -> None:
+    children = (child_policy(start=Start.TRAP), child_policy("other", "10.8.0.0/16", "10.9.0.0/16", start=Start.TRAP))
+    pair = Pair(left_connection(children=children))
+    pair.left.endpoint.acquire("site", "net", pair.now)
+    pair.run()
+    for _ in range(100):
+        pair.left.endpoint.acquire("site", "other", pair.now)
+        pair.advance(0.1)
+    assert 3 <= len([event for event in pair.left.events if event == "child-failed"]) <= 6
+    pair.left.endpoint.terminate(pair.now, connection="site", child="net")
+    pair.run()
+    pair.left.endpoint.acquire("site", "net", pair.now)
+    pair.run()
+    assert [child.name for child in pair.left.sa.children] == ["net"]
+
+
 def test_unknown_names_are_the_operators_mistake() -> None:
     pair = Pair()
     with pytest.raises(PolicyError, match="nowhere"):
