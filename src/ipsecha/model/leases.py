@@ -18,9 +18,10 @@ LANE = 1 << 20
 """How far beyond its ceilings a member that goes on alone after silence may send; who takes over on silence starts
 above that."""
 
-LANE_ESN = 1 << 28
-"""The same with extended sequence numbers: a receiver infers the high half, and a jump near 2^32 would desynchronise
-it (RFC 4303 appendix A2.2)."""
+LANE_ESN = 1 << 24
+"""The same with extended sequence numbers: room for longer, and still small enough that an idle SA may change owners 63
+times before its jumps add up to 2^32, where a receiver that infers the high half would lose step (RFC 4303 appendix
+A2.2)."""
 
 
 class Leasing(Enum):
