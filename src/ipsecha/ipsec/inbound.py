@@ -114,7 +114,7 @@ class Inbound:
             else:
                 self.counters.hold_overflow += 1
             return
-        if remote != live.remote and live.follows and number > live.window.top:
+        if remote != live.remote and live.follows and remote[1] and number > live.window.top:
             self._moved(live, remote)
         live.window.accept(number)
         live.packets_in += 1

@@ -159,7 +159,7 @@ class Outbound:
             return
         room, lease, may_send = live.inner_mtu, live.out_lease, self.sad.may_send
         run: Run | None = None
-        first, octets = live.next_out, 0
+        sent = octets = 0
         for position, packet in enumerate(packets):
             if len(packet) > room or self.forwards or _opens_tcp(packet):
                 inner = self._adjusted(live, packet, now, runs)
@@ -178,8 +178,9 @@ class Outbound:
                 run = Run(live, outer)
                 runs.append(run)
             run.datagrams.append(self._seal(live, number, inner))
+            sent += 1
             octets += len(inner)
-        self._account(live, live.next_out - first, octets, now)
+        self._account(live, sent, octets, now)
 
     def _seal(self, live: LiveSa, number: int, packet: bytes) -> bytes:
         trailer = (_TRAILERS_IPV4 if packet[0] < _IPV6 else _TRAILERS_IPV6)[live.block][len(packet) % live.block]

@@ -71,6 +71,14 @@ def test_without_df_fragments_go_into_the_tunnel() -> None:
     assert all(checksum(one[:20]) == 0 for one in fragments)
 
 
+def test_fragments_count_once_as_packets_of_the_tunnel() -> None:
+    left, right = pair()
+    datagrams = left.send(udp(), udp(size=4000), udp())
+    right.receive(*datagrams)
+    live = left.sad.lives[0x1001]
+    assert (live.packets_out, left.counters.outbound) == (len(datagrams), len(datagrams)) == (5, 5)
+
+
 def test_the_policy_to_fragment_overrides_df_and_cuts_ipv6_outside() -> None:
     left, right = pair(too_big=TooBig.FRAGMENT)
     assert len(right.receive(*left.send(udp(size=2000, flags_offset=0x4000)))) == 2

@@ -281,6 +281,14 @@ def test_a_peer_behind_a_nat_moves_with_its_newest_packet() -> None:
     assert left.events.names().count("peer_moved") == 1
 
 
+def test_a_peer_does_not_move_to_where_nothing_can_be_sent() -> None:
+    """Whoever is on the path can take the UDP header off; ESP without one comes from no port (RFC 3948)."""
+    left, right = pair()
+    left.install(child_sa(0x1001, 0x2002), flags=IkeFlag.ENCAPSULATE | IkeFlag.REMOTE_NAT)
+    assert left.receive(*right.send(udp("10.2.0.5", "10.1.0.5")), remote=("198.51.100.9", 0))
+    assert "peer_moved" not in left.events.names()
+
+
 def test_a_peer_without_a_nat_does_not_move() -> None:
     left, right = pair()
     left.receive(*right.send(udp("10.2.0.5", "10.1.0.5")), remote=("198.51.100.9", 40000))
