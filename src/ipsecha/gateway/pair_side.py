@@ -203,6 +203,10 @@ class PairSide:
             return False
         return True
 
+    def _announce_repeatedly(self, epoch: int, delays_s: tuple[float, ...]) -> None:
+        for delay_s in delays_s:
+            self.gateway.loop.call_later(delay_s, self._announce, epoch)
+
     def _announce(self, epoch: int) -> None:
         if self._owns_in(epoch):
             self.addresses.announce()
@@ -327,6 +331,8 @@ class PairSide:
         self.gateway.flush()
 
     def _take_snapshot(self, effect: fx.TakeSnapshot) -> None:
+        # whoever joins may have been owner until now, and have announced the addresses after our last word on it
+        self._announce_repeatedly(self.member.epoch, ANNOUNCE_AT_S)
         self.member.snapshot(self._present_records(), len(self.gateway.endpoint.sas), self._now)
 
     def _present_records(self) -> Iterator[Change]:
