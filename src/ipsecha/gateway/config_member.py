@@ -21,7 +21,6 @@ from ipsecha.model.numbers import PORT_IKE, PORT_NAT_T
 from ipsecha.model.records import Address
 
 DEFAULT_SOCKET = "/run/ipsecha/control.sock"
-DEFAULT_STATE = "/var/lib/ipsecha"
 _SUN_PATH = 107  # octets of a unix socket's name, without the final zero
 _ARROW = "<->"
 
@@ -45,7 +44,6 @@ def read_member(root: Table, policy: Path, cluster: ClusterConfig | None, files:
         group=control.get("group", values.name, ""),
     )
     control.finish()
-    state_directory = root.get("state_directory", below, Path(DEFAULT_STATE))
     device = _read_device(root)
     root.finish()
     if name is None:
@@ -54,7 +52,7 @@ def read_member(root: Table, policy: Path, cluster: ClusterConfig | None, files:
         members = ", ".join(cluster.members)
         nearest = nearest_name(name, cluster.members)
         root.problem("name", f'"{name}" is no member of the cluster "{cluster.name}" ({members})', nearest)
-    return MemberConfig(name, root.source.path, policy, links, link, control_config, state_directory, device)
+    return MemberConfig(name, root.source.path, policy, links, link, control_config, device)
 
 
 def _socket_path(below: Convert[Path]) -> Convert[Path]:

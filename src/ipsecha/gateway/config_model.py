@@ -88,7 +88,6 @@ class MemberConfig(msgspec.Struct, frozen=True):
     links: dict[str, str]  # role -> interface
     cluster: ClusterLinkConfig | None
     control: ControlConfig
-    state_directory: Path
     device: DeviceConfig
 
 

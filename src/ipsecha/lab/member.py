@@ -59,8 +59,7 @@ class Member:
         self.socket = directory / "control.sock"
         self._process: subprocess.Popen[bytes] | None = None
         directory.mkdir(parents=True, exist_ok=True)
-        own = {"name": name, "state_directory": "state", "control": {"socket": "control.sock"}}
-        (directory / "state").mkdir(exist_ok=True)
+        own = {"name": name, "control": {"socket": "control.sock"}}
         self.path.write_text(toml({**own, **settings}))
 
     def __enter__(self) -> Member:

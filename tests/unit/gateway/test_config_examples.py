@@ -165,7 +165,7 @@ def test_road_warriors(tmp_path: Path) -> None:
 def without_root(folder: Path) -> Path:
     path = folder / "gateway.toml"
     path.write_text(
-        'name = "gateway"\npolicy = "policy.toml"\nstate_directory = "state"\n'
+        'name = "gateway"\npolicy = "policy.toml"\n'
         '[control]\nsocket = "control.sock"\n'
         '[device]\nport = 5500\nnat_port = 5501\ninner = "udp:127.0.0.1:7001<->127.0.0.1:7002"\n'
     )
@@ -177,7 +177,6 @@ def test_run_without_root(tmp_path: Path) -> None:
     member = load_member(without_root(folder)).member
     assert member.device.inner == UdpInner(("127.0.0.1", 7001), ("127.0.0.1", 7002))
     assert member.control.socket == folder / "control.sock"
-    assert member.state_directory == folder / "state"
 
 
 MISTAKES = [
