@@ -1,0 +1,181 @@
+"""Simulated time, and processes in it: a process acts only while it lives and is not stopped."""
+
+from __future__ import annotations
+
+import heapq
+import random
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from ipsecha.gateway.clock import ClusterClock
+
+WALL_AT_START = 1_700_000_000.0
+LATENESS_S = 0.00005
+
+
+class Killed(BaseException):
+    """The process is no more: unlike an exception, nothing of its code may catch this."""
+
+
+class Timeline:
+    """Events in the order of their times; ``random`` is the only source of chance, seeded."""
+
+    def __init__(self, seed: int) -> None:
+        self.random = random.Random(seed)
+        self.time = 0.0
+        self.failures: list[BaseException] = []  # what the checkers found
+        self._events: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []
+        self._order = 0
+
+    def at(self, delay: float, action: Callable[..., None], *arguments: Any) -> None:
+        self._order += 1
+        heapq.heappush(self._events, (self.time + max(delay, 0.0), self._order, action, arguments))
+
+    def run(self, seconds: float) -> None:
+        end = self.time + seconds
+        events = self._events
+        while events and events[0][0] <= end:
+            self.time, _, action, arguments = heapq.heappop(events)
+            action(*arguments)
+            if self.failures:
+                raise self.failures[0]
+        self.time = end
+
+    def jitter(self, scale: float) -> float:
+        return scale * (0.2 + self.random.random())
+
+
+class Process:
+    """Runs callbacks; may be stopped for a while, and killed between any two acts that are visible outside."""
+
+    def __init__(self, name: str, timeline: Timeline, killed: Callable[[Process], None]) -> None:
+        self.name = name
+        self.timeline = timeline
+        self.alive = True
+        self.acts_left: int | None = None
+        self._killed = killed
+        self._stopped_until = 0.0
+        self._backlog: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
+        self._inside = False
+
+    @property
+    def stopped(self) -> bool:
+        return self._stopped_until > self.timeline.time or bool(self._backlog)
+
+    @property
+    def responsive(self) -> bool:
+        return self.alive and not self.stopped
+
+    def stop_for(self, seconds: float) -> None:
+        """As SIGSTOP and, later, SIGCONT: what happens meanwhile is found in order on waking."""
+        self._stopped_until = max(self._stopped_until, self.timeline.time + seconds)
+        self.timeline.at(self._stopped_until - self.timeline.time, self._wake)
+
+    def kill(self) -> None:
+        if self.alive:
+            self.alive = False
+            self._backlog.clear()
+            self._killed(self)
+
+    def act(self) -> None:
+        """Called before each act that others can see.  Raises Killed where the process dies first."""
+        if not self.alive:
+            raise Killed
+        if self.acts_left is not None:
+            self.acts_left -= 1
+            if self.acts_left < 0:
+                self.kill()
+                raise Killed
+
+    def run(self, action: Callable[..., Any], *arguments: Any) -> None:
+        if not self.alive:
+            return
+        if self.stopped or self._inside:
+            self._backlog.append((action, arguments))
+            if self._inside:
+                self.timeline.at(0.0, self._wake)
+            return
+        self._call(action, arguments)
+
+    def _call(self, action: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+        self._inside = True
+        try:
+            action(*arguments)
+        except Killed:
+            pass
+        finally:
+            self._inside = False
+
+    def _wake(self) -> None:
+        while self.alive and self._backlog and self._stopped_until <= self.timeline.time and not self._inside:
+            self._call(*self._backlog.popleft())
+
+
+class Timer:
+    """What ``call_later`` gives."""
+
+    def __init__(self, action: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+        self.action: Callable[..., Any] | None = action
+        self.arguments = arguments
+
+    def cancel(self) -> None:
+        self.action = None
+
+
+class SimulatedLoop:
+    """As much of an event loop as the gateway uses."""
+
+    def __init__(self, process: Process, started_at: float) -> None:
+        self._process = process
+        self._timeline = process.timeline
+        self._started_at = started_at
+        self._readers: dict[int, tuple[Callable[..., None], tuple[Any, ...]]] = {}
+        self._ready: set[int] = set()
+
+    def time(self) -> float:
+        return self._timeline.time - self._started_at + 1000.0
+
+    def call_soon(self, action: Callable[..., Any], *arguments: Any) -> Timer:
+        return self.call_later(0.0, action, *arguments)
+
+    def call_later(self, delay: float, action: Callable[..., Any], *arguments: Any) -> Timer:
+        timer = Timer(action, arguments)
+        late = self._timeline.random.random() * LATENESS_S
+        self._timeline.at(delay + late, self._process.run, self._fire, timer)
+        return timer
+
+    @staticmethod
+    def _fire(timer: Timer) -> None:
+        action, timer.action = timer.action, None
+        if action is not None:
+            action(*timer.arguments)
+
+    def add_reader(self, descriptor: int, action: Callable[..., None], *arguments: Any) -> None:
+        self._readers[descriptor] = action, arguments
+
+    def remove_reader(self, descriptor: int) -> bool:
+        return self._readers.pop(descriptor, None) is not None
+
+    def readable(self, descriptor: int) -> None:
+        """Something has arrived there: its reader runs, once for all that has arrived by then."""
+        if descriptor not in self._ready:
+            self._ready.add(descriptor)
+            self._process.run(self._read, descriptor)
+
+    def _read(self, descriptor: int) -> None:
+        self._ready.discard(descriptor)
+        reader = self._readers.get(descriptor)
+        if reader is not None:
+            reader[0](*reader[1])
+
+
+class SimulatedClock(ClusterClock):
+    """Members' clocks disagree by ``skew_s`` until they have met."""
+
+    def __init__(self, timeline: Timeline, skew_s: float) -> None:
+        self._timeline = timeline
+        self._offset_s = WALL_AT_START + skew_s
+
+    def now(self) -> float:
+        return self._timeline.time + self._offset_s

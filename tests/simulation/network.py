@@ -1,0 +1,256 @@
+"""The outer network, the networks behind the gateways, and what a gateway's data plane has instead of devices."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, NamedTuple
+
+from ipsecha.dataplane.userspace.outer import Arrival, OuterSocket
+from ipsecha.dataplane.userspace.plane import UserspacePlane
+from ipsecha.dataplane.userspace.sockets import OuterSockets, Receive
+from ipsecha.model.records import Address
+
+if TYPE_CHECKING:
+    from simulation.clockwork import Process, SimulatedLoop, Timeline
+
+LIFETIME_S = 3.0
+QUEUE = 2000
+ESP_PORT = -50  # stands for protocol 50 where UDP has a port
+
+
+class Datagram(NamedTuple):
+    data: bytes
+    source: Address
+    destination: Address
+
+
+class Host:
+    """A machine: carrier, addresses that it has for the moment, and the sockets of its process."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.up = True
+        self.carrier = True
+        self.valid_until: dict[str, float] = {}
+        self.sockets: dict[Address, SimulatedSocket] = {}
+        self.inner: SimulatedInner | None = None
+
+    def has(self, address: str, time: float) -> bool:
+        return self.valid_until.get(address, -1.0) > time
+
+
+class OuterNetwork:
+    """Delivers datagrams to whichever host announced the destination last; loses, doubles and delays as told."""
+
+    def __init__(self, timeline: Timeline, tap: Callable[[Host, Datagram], None]) -> None:
+        self.timeline = timeline
+        self.tap = tap
+        self.holders: dict[str, Host] = {}
+        self.loss = self.doubling = 0.0
+        self.delay_s = 0.001
+        self.reordering_s = 0.0
+
+    def announce(self, address: str, host: Host) -> None:
+        if host.carrier and host.up:
+            self.holders[address] = host
+
+    def send(self, host: Host, datagram: Datagram) -> None:
+        self.tap(host, datagram)
+        if not host.carrier:
+            return
+        chance = self.timeline.random
+        for _ in range(2 if self.doubling and chance.random() < self.doubling else 1):
+            if not self.loss or chance.random() >= self.loss:
+                self.carry(datagram)
+
+    def carry(self, datagram: Datagram) -> None:
+        delay = self.delay_s * 0.3 + self.timeline.random.random() * self.reordering_s
+        self.timeline.at(delay, self._arrive, datagram)
+
+    def _arrive(self, datagram: Datagram) -> None:
+        address = datagram.destination[0]
+        host = self.holders.get(address)
+        if host is None or not (host.up and host.carrier and host.has(address, self.timeline.time)):
+            return
+        socket = host.sockets.get(datagram.destination)
+        if socket is not None:
+            socket.arrive(datagram)
+
+
+class SimulatedSocket(OuterSocket):
+    """One local address and port, or protocol 50 at one address."""
+
+    def __init__(self, local: Address, plane: SimulatedPlane) -> None:
+        self.local = local
+        self.failed = 0
+        self._plane = plane
+        self._queue: deque[Datagram] = deque()
+        self._number = plane.new_descriptor()
+        plane.host.sockets[local] = self
+
+    def fileno(self) -> int:
+        return self._number
+
+    def close(self) -> None:
+        if self._plane.host.sockets.get(self.local) is self:
+            del self._plane.host.sockets[self.local]
+
+    def prepare(self, outer: int) -> None:
+        pass
+
+    def send(self, datagram: bytes, remote: Address) -> None:
+        self._plane.process.act()
+        destination = (remote[0], ESP_PORT) if self.local[1] == ESP_PORT else remote
+        self._plane.network.send(self._plane.host, Datagram(datagram, self.local, destination))
+
+    def send_run(self, datagrams: list[bytes], remote: Address) -> None:
+        for datagram in datagrams:
+            self.send(datagram, remote)
+
+    def arrive(self, datagram: Datagram) -> None:
+        if len(self._queue) < QUEUE:
+            self._queue.append(datagram)
+            self._plane.loop.readable(self._number)
+
+    def receive(self, limit: int) -> list[Arrival]:
+        arrivals: list[Arrival] = []
+        while self._queue and len(arrivals) < limit:
+            datagram = self._queue.popleft()
+            remote = datagram.source if self.local[1] != ESP_PORT else (datagram.source[0], 0)
+            if arrivals and arrivals[-1].remote == remote:
+                arrivals[-1].datagrams.append(datagram.data)
+            else:
+                arrivals.append(Arrival([datagram.data], remote, 0))
+        if self._queue:
+            self._plane.loop.readable(self._number)
+        return arrivals
+
+
+class SimulatedSockets(OuterSockets):
+    def __init__(self, plane: SimulatedPlane) -> None:
+        super().__init__(500, 4500, 0, lambda remote: None)
+        self._plane = plane
+
+    def open(self, addresses: Iterable[str], raw_esp: bool) -> list[tuple[OuterSocket, Receive]]:
+        opened: list[tuple[OuterSocket, Receive]] = []
+        for address in addresses:
+            for port in (self.ike_port, self.nat_port):
+                if (address, port) not in self._udp:
+                    sock = SimulatedSocket((address, port), self._plane)
+                    self._udp[address, port] = sock  # type: ignore[assignment]
+                    opened.append((sock, self._reader(sock, port)))  # type: ignore[arg-type]
+            if address not in self._raw:
+                raw = SimulatedSocket((address, ESP_PORT), self._plane)
+                self._raw[address] = raw  # type: ignore[assignment]
+                opened.append((raw, self._raw_reader(raw)))  # type: ignore[arg-type]
+        return opened
+
+
+class SimulatedInner:
+    """The device towards the network behind a gateway."""
+
+    forwards = True
+
+    def __init__(self, plane: SimulatedPlane, delivered: Callable[[Host, bytes], None]) -> None:
+        self._plane = plane
+        self._delivered = delivered
+        self._queue: deque[bytes] = deque()
+        self._number = plane.new_descriptor()
+
+    def fileno(self) -> int:
+        return self._number
+
+    def arrive(self, packet: bytes) -> None:
+        if len(self._queue) < QUEUE:
+            self._queue.append(packet)
+            self._plane.loop.readable(self._number)
+
+    def read_batch(self, limit: int) -> list[bytes]:
+        packets = [self._queue.popleft() for _ in range(min(limit, len(self._queue)))]
+        if self._queue:
+            self._plane.loop.readable(self._number)
+        return packets
+
+    def write_batch(self, packets: list[bytes]) -> None:
+        for packet in packets:
+            self._plane.process.act()
+            self._delivered(self._plane.host, packet)
+
+    def close(self) -> None:
+        pass
+
+
+class _FixedMtu:
+    def get(self, local: str, remote: str, now: float) -> int:
+        return 1500
+
+    def forget(self, remote: str) -> None:
+        pass
+
+
+class SimulatedPlane(UserspacePlane):
+    """The product's plane with sockets of this network; its process, loop and host are set before its construction."""
+
+    def __init__(
+        self,
+        process: Process,
+        loop: SimulatedLoop,
+        host: Host,
+        network: OuterNetwork,
+        delivered: Callable[[Host, bytes], None],
+        *arguments: object,
+        **more: object,
+    ) -> None:
+        self.process, self.loop, self.host, self.network = process, loop, host, network
+        self._descriptors = 0
+        self.device = SimulatedInner(self, delivered)
+        super().__init__(*arguments, inner=self.device, **more)  # type: ignore[arg-type]
+        self._paths = _FixedMtu()  # type: ignore[assignment]
+        self._sockets = SimulatedSockets(self)
+        host.sockets.clear()
+        host.inner = self.device
+
+    def new_descriptor(self) -> int:
+        self._descriptors += 1
+        return self._descriptors
+
+
+class SimulatedAddresses:
+    """Implements ``gateway.shared_addresses.AddressKeeper``: addresses lapse by themselves unless renewed."""
+
+    def __init__(
+        self, host: Host, links: Callable[[], bool], network: OuterNetwork, addresses: tuple[str, ...]
+    ) -> None:
+        self._host = host
+        self._links = links
+        self._network = network
+        self._addresses = addresses
+        self._claimed = False
+
+    def claim(self) -> None:
+        self._claimed = True
+        self.renew()
+
+    def renew(self) -> None:
+        if self._claimed:
+            for address in self._addresses:
+                self._host.valid_until[address] = self._network.timeline.time + LIFETIME_S
+
+    def announce(self) -> None:
+        for address in self._addresses:
+            self._network.announce(address, self._host)
+
+    def release(self) -> None:
+        self._claimed = False
+        for address in self._addresses:
+            self._host.valid_until.pop(address, None)
+
+    def links_up(self) -> bool:
+        return self._links()
+
+    def health(self) -> int:
+        return int(self._host.carrier)
+
+    def close(self) -> None:
+        pass

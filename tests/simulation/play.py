@@ -1,0 +1,134 @@
+"""One run: faults among traffic, then peace, and what must hold afterwards."""
+
+from __future__ import annotations
+
+from ipsecha.cluster.pair import Role
+from ipsecha.ike.flags import LEAVING
+from ipsecha.model.records import IkeSa, decode_record, encode_record
+from simulation.faults import FAULTS, REPAIRS, WORK, play_all
+from simulation.gateways import PeerNode
+from simulation.record import Violation
+from simulation.world import Variant, World
+
+ROUNDS = 22
+SETTLE_S = 14.0
+"""So long after the last fault every SA works in both directions: the longest pause between two repetitions of a
+request, and what the outage has put on top of it."""
+ANSWERED_S = 4.0
+"""Requests that are younger may wait for their answer at the end."""
+REPEATED_S = 5.0
+"""Requests that are repeated so long after the last fault ought to have had their answer."""
+REVIVAL_S = 100.0
+"""So long after the last fault a tunnel is back whose SAs were lost with all who knew them: liveness, the whole
+back-off of a request without an answer, and a new start."""
+
+
+def play(world: World, rounds: int = ROUNDS) -> None:
+    """Each run has only some kinds of faults, so that in some of them a rare combination is frequent."""
+    chance = world.random
+    faults = chance.sample(sorted(FAULTS), chance.randint(1, 4))
+    work = chance.sample(sorted(WORK), chance.randint(2, 5))
+    kinds = [*faults, *work, *work, *faults, *sorted(REPAIRS)[: chance.randint(1, 3)], "restart"]
+    world.record.note("", f"faults: {' '.join(faults)}; work: {' '.join(work)}; {len(world.sites)} peers")
+    actions = {**FAULTS, **WORK, **REPAIRS}
+    world.start()
+    world.run(chance.choice((0.05, 1.0)))
+    for _ in range(rounds):
+        for _ in range(chance.randint(1, 4)):
+            world.inner_packets(chance.choice((1, 1, 8)))
+            world.run(chance.random() * chance.choice((0.002, 0.02, 0.2, 0.4)))
+        kind, node = chance.choice(kinds), chance.choice(world.members)
+        world.record.note(node.name, f"--- {kind}")
+        actions[kind](world, node)
+    settle(world)
+
+
+def settle(world: World) -> None:
+    """The faults are over: all that was not excused must come to work again, and stay what it was."""
+    world.record.note("", "--- the faults are over")
+    play_all(world)
+    began = world.time
+    held = {peer.name: _held(world, peer) for peer in world.peers}
+    _traffic(world, SETTLE_S)
+    world.replay()
+    _roles(world)
+    for peer in world.peers:
+        if held[peer.name] and not world.is_excused(peer.site):
+            _expect_alive(world, peer, began)
+    while (late := [peer for peer in world.peers if not _works(world, peer)]) and world.time < began + REVIVAL_S:
+        _traffic(world, 5.0)
+    for peer in late:
+        world.record.violation("I4", f"{peer.name} has no working tunnel {REVIVAL_S} s after the last fault")
+    _traffic(world, 0.5)
+    _records(world)
+    world.run(0.001)
+
+
+def _held(world: World, peer: PeerNode) -> list[IkeSa]:
+    return [sa for sa in peer.endpoint.sas.values() if sa.children and not sa.flags & LEAVING]
+
+
+def _traffic(world: World, seconds: float) -> None:
+    end = world.time + seconds
+    while world.time < end:
+        world.inner_packets()
+        world.run(0.2)
+
+
+def _works(world: World, peer: PeerNode) -> bool:
+    """Whether of the packets sent lately each direction has brought one to its end."""
+    return all(world.time - when < 1.0 for when in world.last_delivery(peer.site))
+
+
+def _expect_alive(world: World, peer: PeerNode, began: float) -> None:
+    created = [when for when in world.record.initiations[peer.site.address] if when > began]
+    if created:
+        world.record.violation("I4", f"{peer.name} had an IKE SA when the faults ended, and a new one was begun")
+    elif waiting := world.record.unanswered(peer.site.address, world.time - ANSWERED_S, began + REPEATED_S):
+        world.record.violation("I4", f"{peer.name}: nobody has answered {' '.join(waiting)}")
+    elif not _works(world, peer):
+        inbound, outbound = world.last_delivery(peer.site)
+        world.record.violation(
+            "I4", f"the SA of {peer.name} is doomed: last packet from it at {inbound:.2f}, to it at {outbound:.2f}"
+        )
+    world.run(0.001)
+
+
+def _roles(world: World) -> None:
+    roles = [member.member.role for member in world.members]
+    if sorted(role.value for role in roles) != [Role.ACTIVE.value, Role.STANDBY.value]:
+        world.record.violation("stuck", f"{SETTLE_S} s after the last fault the members are {roles}")
+    elif not any(member.member.in_sync for member in world.members):
+        world.record.violation("stuck", "no backup is in sync")
+    world.run(0.001)
+
+
+def _records(world: World) -> None:
+    """The backup has what the owner has."""
+    owner, backup = sorted(world.members, key=lambda node: node.member.role is not Role.ACTIVE)
+    if owner.gateway.output.waiting or owner.member.log.outstanding:
+        return
+    ours, theirs = ({spi: _comparable(sa) for spi, sa in node.endpoint.sas.items()} for node in (owner, backup))
+    if ours != theirs:
+        differing = [spi.hex() for spi in ours.keys() | theirs.keys() if ours.get(spi) != theirs.get(spi)]
+        world.record.violation("commit", f"owner and backup differ about {' '.join(sorted(differing))}")
+
+
+def _comparable(sa: IkeSa) -> bytes:
+    """The record without what only the owner counts: signs of life and repetitions."""
+    copy = decode_record(encode_record(sa))
+    copy.last_inbound_at = 0.0
+    if copy.exchange is not None:
+        copy.exchange.tries, copy.exchange.started_at = 0, 0.0
+    return encode_record(copy)
+
+
+def judged(seed: int, variant: Variant | None = None, rounds: int = ROUNDS) -> World:
+    """The world of a seed after a whole run.  Raises Violation with the end of its trace."""
+    world = World(seed, variant)
+    try:
+        play(world, rounds)
+    except Violation as violation:
+        violation.add_note("\n".join([f"seed {seed}", *world.record.lines[-120:]]))
+        raise
+    return world

@@ -1,0 +1,202 @@
+"""The independent record of a run: what went over the wires and what was delivered, judged by the invariants of
+DESIGN section 2.  It asks no member for its opinion."""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from collections import defaultdict
+from typing import TYPE_CHECKING
+
+from simulation.network import ESP_PORT, Datagram, Host
+
+if TYPE_CHECKING:
+    from ipsecha.model.records import IkeSa
+    from simulation.clockwork import Timeline
+
+NAT_PORT = 4500
+IKE_SA_INIT, IKE_AUTH = 34, 35
+SK, SKF = 46, 53
+INITIATOR, RESPONSE = 0x08, 0x20
+AEAD_IV = 8
+CLUSTER_HOSTS = ("a", "b")
+_ESP = struct.Struct(">II")
+
+
+class Violation(AssertionError):  # noqa: N818 - the word of the checkers
+    """A checker's finding; ``checker`` names the invariant."""
+
+    def __init__(self, checker: str, text: str) -> None:
+        self.checker = checker
+        super().__init__(f"{checker}: {text}")
+
+
+def _digest(data: bytes) -> bytes:
+    return hashlib.blake2b(data, digest_size=12).digest()
+
+
+class Record:
+    """``splitting``: both members have gone on alone from the same records.  What exists then is excused from I3 and I4
+    (DESIGN section 3, a pair without witness), never from I1 and I2."""
+
+    def __init__(self, timeline: Timeline) -> None:
+        self.timeline = timeline
+        self.lines: list[str] = []
+        self.trace = hashlib.sha256()
+        self.splitting = self.has_split = False
+        self._split_until = -1.0
+        self._split_number = 0  # the last inner packet that was on its way then
+        self.lost_at = -1.0
+        self.owners: dict[int, str] = {}
+        self.initiations: dict[str, list[float]] = defaultdict(list)  # by peer's address
+        self.datagrams = self.deliveries = 0
+        self._first_seen: dict[object, float] = {}
+        self._ivs: dict[tuple[object, bytes], bytes] = {}
+        self._messages: dict[tuple[bytes, int, int, int], bytes] = {}
+        self._numbers: dict[tuple[str, int], set[int]] = defaultdict(set)
+        self._delivered: dict[tuple[bytes, int], str] = {}
+        self._inits: set[bytes] = set()
+        self._requests: dict[tuple[bytes, int, int], tuple[float, float, str]] = {}  # unanswered: first and last sent
+        self._used: set[bytes] = set()  # IKE SAs that an owner has used after it made them
+        self._last_sent: dict[tuple[bytes, bool, bool], tuple[int, dict[int, bytes]]] = {}
+
+    def note(self, who: str, text: str) -> None:
+        self.lines.append(f"{self.timeline.time:9.4f} {who:5} {text}")
+
+    def hash(self, *parts: bytes) -> None:
+        self.trace.update(b"%.6f" % self.timeline.time)
+        for part in parts:
+            self.trace.update(part)
+
+    def violation(self, checker: str, text: str) -> None:
+        self.note("!!!", f"{checker}: {text}")
+        self.timeline.failures.append(Violation(checker, text))
+
+    def split(self, begins: bool, number: int) -> None:
+        """Both have gone on alone, or there is one owner again; ``number``: of the last inner packet."""
+        self.splitting = begins
+        self.has_split = True
+        self._split_until = self.timeline.time
+        self._split_number = number
+
+    def excused(self, key: object) -> bool:
+        """Whether an SA was there while both members went on alone."""
+        return self.splitting or self._first_seen.get(key, self.timeline.time) <= self._split_until
+
+    # The outer network
+
+    def sent(self, host: Host, datagram: Datagram) -> None:
+        self.datagrams += 1
+        data, port = datagram.data, datagram.source[1]
+        self.hash(host.name.encode(), data)
+        if port == ESP_PORT or (port == NAT_PORT and data[:4] != bytes(4)):
+            if len(data) > 8:
+                self._esp(host, datagram, data)
+        else:
+            self._ike(host, datagram, data[4:] if port == NAT_PORT else data)
+
+    def _esp(self, host: Host, datagram: Datagram, data: bytes) -> None:
+        spi, number = _ESP.unpack_from(data)
+        sa = (datagram.destination[0], spi)
+        self._first_seen.setdefault(sa, self.timeline.time)
+        numbers = self._numbers[sa]
+        if number in numbers:
+            self.violation("I2", f"{host.name} sends number {number} again on SPI {spi:#010x}")
+        numbers.add(number)
+        self._iv(host, f"ESP SPI {spi:#010x}", sa, data[8 : 8 + AEAD_IV], data)
+
+    def _iv(self, host: Host, what: str, key: object, iv: bytes, data: bytes) -> None:
+        digest = _digest(data)
+        if self._ivs.setdefault((key, iv), digest) != digest:
+            self.violation("I1", f"{host.name} uses IV {iv.hex()} again: {what}")
+
+    def _ike(self, host: Host, datagram: Datagram, data: bytes) -> None:
+        spis, first, exchange, flags = data[:16], data[16], data[18], data[19]
+        number = int.from_bytes(data[20:24], "big")
+        what = f"{spis[:8].hex()[:6]}:{spis[8:].hex()[:6]} {exchange}{'r' if flags & RESPONSE else 'q'}{number}"
+        self.note(host.name, f"IKE to {datagram.destination[0]} {what} {_digest(data).hex()[:6]} {len(data)}")
+        if exchange == IKE_SA_INIT:
+            if not flags & RESPONSE and spis[:8] not in self._inits:
+                self._inits.add(spis[:8])
+                for address in (datagram.source[0], datagram.destination[0]):
+                    self.initiations[address].append(self.timeline.time)
+            return
+        if first not in (SK, SKF):
+            return
+        self._first_seen.setdefault(spis, self.timeline.time)
+        iv_at, fragment = (32, 0) if first == SK else (36, int.from_bytes(data[32:34], "big"))
+        self._iv(host, f"IKE {what}", (spis, flags & INITIATOR), data[iv_at : iv_at + AEAD_IV], data)
+        self._remember(host, datagram, spis, flags, number, fragment, data)
+        digest = _digest(data)
+        known = self._messages.setdefault((spis, flags & (INITIATOR | RESPONSE), number, fragment), digest)
+        if known != digest and not self.excused(spis):
+            self.violation("I4", f"{host.name} sends another message with the ID of {what}")
+
+    def _remember(
+        self, host: Host, datagram: Datagram, spis: bytes, flags: int, number: int, fragment: int, data: bytes
+    ) -> None:
+        response = bool(flags & RESPONSE)
+        if host.name in CLUSTER_HOSTS and (response or number > 1):
+            self._used.add(spis)
+        if response:
+            self._requests.pop((spis, (flags & INITIATOR) ^ INITIATOR, number), None)
+        else:
+            request, between = (spis, flags & INITIATOR, number), f"{datagram.source[0]} {datagram.destination[0]}"
+            if (*request, fragment) not in self._messages:
+                self._requests[request] = self.timeline.time, self.timeline.time, between
+            elif request in self._requests:
+                self._requests[request] = self._requests[request][0], self.timeline.time, between
+        key = spis, bool(flags & INITIATOR), response
+        last = self._last_sent.get(key)
+        if last is None or last[0] < number:
+            last = self._last_sent[key] = number, {}
+        if last[0] == number:
+            last[1][fragment] = data
+
+    def unanswered(self, address: str, before: float, after: float) -> list[str]:
+        """Requests from or to ``address`` that were first sent ``before`` and last repeated ``after``, and that nobody has
+        answered.  An IKE SA that the cluster initiated, and whose owner was gone before it was replicated, is no loss:
+        the peer cannot have used it yet."""
+        return [
+            f"{key[0].hex()[:6]}:{key[0].hex()[16:22]} q{key[2]}"
+            for key, (first, last, between) in self._requests.items()
+            if first < before and last > after and address in between.split()
+            if key[0] in self._used and not self.excused(key[0])
+        ]
+
+    def covers(self, who: str, sa: IkeSa) -> None:
+        """A new owner's record must know of every message that has ever left the cluster (output commit)."""
+        spis = sa.spi_i + sa.spi_r
+        if self.excused(spis):
+            return
+        request, _ = self._last_sent.get((spis, sa.initiator, False), (-1, {}))
+        response, datagrams = self._last_sent.get((spis, sa.initiator, True), (-1, {}))
+        if request >= sa.next_request_id or response >= sa.expected_request_id:
+            self.violation(
+                "commit", f"{who} does not know that request {request}, response {response} of {sa} were sent"
+            )
+        elif response == sa.expected_request_id - 1 and not set(datagrams.values()) <= set(sa.responses):
+            self.violation("commit", f"{who} does not have response {response} of {sa}")
+
+    # Deliveries
+
+    def delivered(self, host: Host, packet: bytes) -> None:
+        """An inner packet has reached its destination: it bears a number of its own."""
+        self.deliveries += 1
+        self.hash(host.name.encode(), packet[12:])
+        flow, number = packet[12:20], int.from_bytes(packet[28:36], "big")
+        before = self._delivered.get((flow, number))
+        if before is not None and not self.splitting and number > self._split_number:
+            source = ".".join(map(str, flow[:4]))
+            self.violation("I3", f"{host.name} delivers packet {number} of {source}, which {before} had delivered")
+        self._delivered[flow, number] = host.name
+
+    # Ownership
+
+    def activated(self, who: str, epoch: int) -> None:
+        owner = self.owners.setdefault(epoch, who)
+        if owner != who:
+            self.violation("I5", f"{who} becomes owner in epoch {epoch:#x}, which was {owner}'s")
+        for other in self.owners:
+            if other != epoch and other & 0xFFFFFF == epoch & 0xFFFFFF:
+                self.violation("I1", f"{who} has the incarnation of epoch {other:#x}")

@@ -1,0 +1,21 @@
+"""Whole clusters under random faults, with their peers; every run is judged by the record of what went over the wires."""
+
+from __future__ import annotations
+
+import pytest
+
+from simulation.play import judged
+
+SEEDS = 80
+BATCH = 10
+
+
+@pytest.mark.parametrize("first", range(0, SEEDS, BATCH))
+def test_faults_of_all_kinds(first: int) -> None:
+    for seed in range(first, first + BATCH):
+        judged(seed)
+
+
+def test_one_seed_is_one_run() -> None:
+    traces = {judged(7).record.trace.hexdigest() for _ in range(2)}
+    assert len(traces) == 1

@@ -1,0 +1,175 @@
+"""Clusters that are broken on purpose: the checkers are worth what they catch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from ipsecha.cluster import effects as fx
+from ipsecha.cluster import frames
+from ipsecha.cluster.commit_log import BackupState
+from ipsecha.cluster.frames import Change
+from ipsecha.cluster.pair import PairMember
+from ipsecha.ike.endpoint import IkeEndpoint
+from ipsecha.model.leases import Leasing
+from ipsecha.model.records import ChildSa, LeaseEntry, decode_record, encode_record
+from simulation.gateways import MemberNode
+from simulation.world import Variant
+
+
+class _NoOutputCommit(PairMember):
+    """Messages leave before the backup has acknowledged what they depend on."""
+
+    def commit(self, changes: Sequence[Change], now: float) -> int:
+        number = super().commit(changes, now)
+        self._effects.append(fx.Released(number))
+        return number
+
+
+class _AckBeforeApply(PairMember):
+    """The backup acknowledges at once and applies with the next frame."""
+
+    _late: fx.ClusterEffect | None = None
+
+    def _on_write(self, frame: frames.Commit | frames.Leases | frames.SnapshotEnd, now: float) -> None:
+        super()._on_write(frame, now)
+        applied = [effect for effect in self._effects if isinstance(effect, fx.Apply)]
+        if applied:
+            self._effects.remove(applied[-1])
+            if self._late is not None:
+                self._effects.append(self._late)
+            self._late = applied[-1]
+
+
+class _EpochNotChecked(PairMember):
+    def _fenced(self, epoch: int) -> bool:
+        return False
+
+
+class _SnapshotWithoutTail(PairMember):
+    """Live commits are not sent to a backup that is joining."""
+
+    def commit(self, changes: Sequence[Change], now: float) -> int:
+        if self.log.backup is not BackupState.JOINING:
+            return super().commit(changes, now)
+        self.log.commit(self.epoch, changes, now)
+        self._effects.append(fx.Released(self.log.number))
+        return self.log.number
+
+
+class _TakeoverAtTheCeiling(PairMember):
+    """Not above the lanes of whoever may still send."""
+
+    def _become_active(self, above_lanes: int, leasing: Leasing, same_epoch: bool = False) -> None:
+        super()._become_active(0, leasing, same_epoch)
+
+
+class _SameEpoch(PairMember):
+    """A takeover does not make the epoch grow."""
+
+    def _become_active(self, above_lanes: int, leasing: Leasing, same_epoch: bool = False) -> None:
+        super()._become_active(above_lanes, leasing, same_epoch or self.epoch > 0)
+
+
+class _IvWithoutIncarnation(IkeEndpoint):
+    def first_iv(self, counter: int) -> int:
+        return counter
+
+
+def _without_responses(node: MemberNode) -> None:
+    """The record lacks the last responses."""
+    commit = node.gateway.output._commit
+
+    def forgetful(changes: list[tuple[bytes, bytes | None]]) -> int:
+        return commit([(spi, None if data is None else _stripped(data)) for spi, data in changes])
+
+    node.gateway.output._commit = forgetful
+
+
+def _stripped(data: bytes) -> bytes:
+    sa = decode_record(data)
+    sa.responses = ()
+    return encode_record(sa)
+
+
+def _without_request(node: MemberNode) -> None:
+    """The record lacks the request in flight."""
+    commit = node.gateway.output._commit
+
+    def forgetful(changes: list[tuple[bytes, bytes | None]]) -> int:
+        return commit([(spi, None if data is None else _requestless(data)) for spi, data in changes])
+
+    node.gateway.output._commit = forgetful
+
+
+def _requestless(data: bytes) -> bytes:
+    sa = decode_record(data)
+    sa.exchange = None
+    return encode_record(sa)
+
+
+def _install_before_commit(node: MemberNode) -> None:
+    """Output commit is left out altogether: everything is carried out at once, then replicated."""
+    output = node.gateway.output
+    submit = output.submit
+
+    def hasty(effects: Sequence[Any]) -> None:
+        output._carry_out([effect for effect in effects if type(effect) in node.gateway._actions])
+        submit([effect for effect in effects if type(effect) not in node.gateway._actions])
+
+    output.submit = hasty  # type: ignore[method-assign]
+
+
+def _floor_below_the_ceiling(node: MemberNode) -> None:
+    """The inbound window's floor is what was used when the lease was last extended, not the ceiling."""
+    sad = node.plane._sad
+    start_of = sad._start_of
+
+    def lower(child: ChildSa) -> tuple[int, int]:
+        inbound, outbound = start_of(child)
+        return max(inbound - 8, 0), outbound
+
+    sad._start_of = lower  # type: ignore[method-assign]
+
+
+def _lease_without_ack(node: MemberNode) -> None:
+    """What was asked for is used before it is acknowledged."""
+    sad = node.plane._sad
+    requests = sad.lease_requests
+
+    def impatient(now: float) -> list[LeaseEntry]:
+        entries = requests(now)
+        for entry in entries:
+            live = sad.lives.get(entry.spi_in)
+            if live is not None:
+                live.in_lease.grant(entry.in_ceiling)
+                live.out_lease.grant(entry.out_ceiling)
+        return entries
+
+    sad.lease_requests = impatient  # type: ignore[method-assign]
+
+
+def _stale_records_kept(node: MemberNode) -> None:
+    """A backup that joins keeps what it had."""
+    node.side._actions[fx.DiscardRecords] = lambda effect: node.endpoint.deactivate()
+
+
+VARIANTS: dict[str, tuple[Variant, set[str]]] = {
+    variant.name: (variant, checkers)
+    for variant, checkers in (
+        (Variant("no-output-commit", member=_NoOutputCommit), {"I4"}),
+        (Variant("carried-out-before-commit", prepare=_install_before_commit), {"I4"}),
+        (Variant("response-not-in-the-record", prepare=_without_responses), {"I4"}),
+        (Variant("request-not-in-the-record", prepare=_without_request), {"I4"}),
+        (Variant("epoch-not-checked", member=_EpochNotChecked), {"I5"}),
+        (Variant("epoch-does-not-grow", member=_SameEpoch), {"I1", "I5"}),
+        (Variant("iv-without-incarnation", endpoint=_IvWithoutIncarnation), {"I1"}),
+        (Variant("ack-before-apply", member=_AckBeforeApply), {"I4"}),
+        (Variant("takeover-at-the-ceiling", member=_TakeoverAtTheCeiling), {"I2"}),
+        (Variant("floor-below-the-ceiling", prepare=_floor_below_the_ceiling), {"I3"}),
+        (Variant("lease-without-ack", prepare=_lease_without_ack), {"I3"}),
+        (Variant("snapshot-without-tail", member=_SnapshotWithoutTail), {"I4", "commit"}),
+        (Variant("stale-records-kept", prepare=_stale_records_kept), {"I4", "commit"}),
+    )
+}
+"""By name: what is broken, and the checkers that may be the first to notice."""

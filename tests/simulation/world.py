@@ -1,0 +1,173 @@
+"""Two members, their peers and the hosts behind them in one deterministic world: one seed, one run.
+
+The product's own gateway, cluster, IKE and data plane run; only the event loop, the sockets, the devices, the synch
+channel, the addresses, the clock and the entropy are simulated.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from socket import inet_aton
+from typing import Any
+
+from ipsecha.cluster import frames
+from ipsecha.cluster.commit_log import BackupState
+from ipsecha.cluster.pair import PairMember
+from ipsecha.ike.endpoint import IkeEndpoint
+from ipsecha.model.effects import Report
+from ipsecha.wire.ip import build_ipv4, build_udp
+from simulation.clockwork import Timeline
+from simulation.gateways import CLUSTER, MemberNode, Node, PeerNode, Site
+from simulation.network import Datagram, Host, OuterNetwork
+from simulation.record import Record
+from simulation.synch import SynchNetwork
+
+CLUSTER_INNER = "10.1.0.1"
+RECORDED = 400
+
+
+@dataclass
+class Variant:
+    """What a deliberately broken cluster is made of."""
+
+    name: str = "sound"
+    member: type[PairMember] = PairMember
+    endpoint: type[IkeEndpoint] = IkeEndpoint
+    prepare: Any = field(default=lambda node: None)
+
+
+class World:
+    def __init__(self, seed: int, variant: Variant | None = None) -> None:
+        self.seed = seed
+        self.variant = variant or Variant()
+        self.timeline = Timeline(seed)
+        self.random = self.timeline.random
+        self.record = Record(self.timeline)
+        self.network = OuterNetwork(self.timeline, self._tap)
+        self.sites = [Site(self, number + 1) for number in range(self.random.choice((1, 1, 2, 3)))]
+        self.peers = [PeerNode(self, site) for site in self.sites]
+        self.members = [MemberNode(self, 0), MemberNode(self, 1)]
+        self.synch = SynchNetwork(self.timeline, self.members, self._frame)  # type: ignore[arg-type]
+        self.failovers = 0
+        self._excused: set[str] = set()  # sites whose SAs the operator has ended, or the peer has forgotten
+        self._last_delivery: dict[bytes, float] = {}
+        self._number = 0
+        self._began = 0.0
+        self._branches: set[str] = set()  # members that went on alone while the other could do so, too
+        self._recorded: deque[Datagram] = deque(maxlen=RECORDED)
+        self._stale: list[tuple[Any, ...]] = []
+
+    def start(self) -> None:
+        for member in self.members:
+            member.start()
+        self.timeline.run(self.random.choice((0.0, 0.5, 1.5)))
+        for peer in self.peers:
+            peer.start()
+        self._began = self.time
+
+    def run(self, seconds: float) -> None:
+        self.timeline.run(seconds)
+
+    @property
+    def time(self) -> float:
+        return self.timeline.time
+
+    # What happens
+
+    def _tap(self, host: Host, datagram: Datagram) -> None:
+        self.record.sent(host, datagram)
+        if datagram.destination[0] == CLUSTER:
+            self._recorded.append(datagram)
+
+    def replay(self) -> None:
+        """Somebody plays back what he has recorded on the way to the cluster."""
+        for datagram in self._recorded:
+            self.network.carry(datagram)
+        self._recorded.clear()
+
+    def inner_packets(self, count: int = 1) -> None:
+        """Hosts on both sides of each tunnel send numbered packets."""
+        for peer in self.peers:
+            for _ in range(count):
+                self._send(self.network.holders.get(CLUSTER), CLUSTER_INNER, peer.site.inner)
+                self._send(peer.host, peer.site.inner, CLUSTER_INNER)
+
+    def _send(self, host: Host | None, source: str, destination: str) -> None:
+        self._number += 1
+        payload = self._number.to_bytes(8, "big") + bytes(self._number % 7)
+        src, dst = inet_aton(source), inet_aton(destination)
+        packet = build_ipv4(src, dst, 17, build_udp(src, dst, 7, 7, payload))
+        if host is not None and host.up and host.carrier and host.inner is not None:
+            self.timeline.at(self.random.random() * 0.0002, host.inner.arrive, packet)
+
+    def delivered(self, host: Host, packet: bytes) -> None:
+        self.record.delivered(host, packet)
+        self._last_delivery[packet[12:20]] = self.time
+
+    def last_delivery(self, site: Site) -> tuple[float, float]:
+        """When a packet from the site and one to it last reached their ends."""
+        here, there = inet_aton(CLUSTER_INNER), inet_aton(site.inner)
+        return self._last_delivery.get(there + here, -1.0), self._last_delivery.get(here + there, -1.0)
+
+    def reported(self, node: Node, report: Report) -> None:
+        self.record.note(node.process.name, f"[{report.event}] {report.connection} {report.text}")
+        site = next(site for site in self.sites if site.name == report.connection)
+        if report.event == "peer-dead" and not self.is_excused(site):
+            self.record.violation("I4", f"{node.process.name} gives {site.name} up: {report.text}")
+
+    def excuse(self, site: Site) -> None:
+        """From now on it is no fault when SAs of this site end."""
+        self._excused.add(site.name)
+
+    def is_excused(self, site: Site) -> bool:
+        """Whether SAs may be gone: ended by the operator, lost with all who knew them, or used by two members who
+        served alone at the same time (DESIGN section 3: a pair without a witness)."""
+        return site.name in self._excused or self.record.has_split or self.record.lost_at > self._began
+
+    # Ownership
+
+    def activated(self, node: MemberNode, epoch: int) -> None:
+        self.failovers += 1
+        self.record.activated(node.process.name, epoch)
+        node.epochs_owned.append(epoch)
+        if node.member.lineage == epoch:
+            self.record.lost_at = self.time
+        self.served(node)
+        for sa in node.endpoint.sas.values():
+            self.record.covers(node.process.name, sa)
+        if self.random.random() < 0.5:
+            self.timeline.at(self.random.random() * 0.3, self.replay)
+
+    def served(self, node: MemberNode) -> None:
+        """Have both members gone on alone from the same records?
+
+        An owner goes on alone, its backup being silent; should that one live and take over after all, both have: then
+        only I1 and I2 are promised until there is a backup in sync again.
+        """
+        other = self.members[1 - node.index]
+        if node.serves and node.member.log.backup is BackupState.IN_SYNC:
+            self._branches.clear()
+        elif (node.serves and other.process.alive and (other.serves or other.member.in_sync)) or (node.serves and self._branches):
+            self._branches.add(node.name)
+        split = len(self._branches) == 2
+        if split != self.record.splitting:
+            self.record.note(node.process.name, "both have gone on alone" if split else "there is one owner again")
+            self.record.split(split, self._number)
+
+    def _frame(self, receiver: int, data: bytes) -> None:
+        node = self.members[receiver]
+        self.record.hash(node.name.encode(), data)
+        frame = frames.decode_frame(data)
+        self.record.note(node.process.name, f"gets {_short(frame)}")
+
+    def applied(self, node: MemberNode) -> None:
+        if node.serves:
+            self.record.violation("I5", f"{node.process.name} is owner and applies what another owner wrote")
+
+
+def _short(frame: Any) -> str:
+    if frame is None:
+        return "an unknown frame"
+    fields = [str(getattr(frame, name)) for name in ("epoch", "number") if hasattr(frame, name)]
+    return f"{type(frame).__name__} {' '.join(fields)}"
