@@ -83,8 +83,9 @@ def _cluster_facts(cluster: ClusterView) -> list[tuple[str, Text | str]]:
         facts.append(("joining", _progress(cluster.sync_progress)))
     facts.append(("fencing", cluster.fencing))
     if cluster.addresses:
-        held = "held here" if cluster.holds_addresses else "held by the other member"
-        facts.append(("addresses", f"{', '.join(cluster.addresses)} ({held})"))
+        missing = ("not to be had: see the log", _BAD) if cluster.role == "active" else ("not held here", "none")
+        held, style = ("held here", "none") if cluster.holds_addresses else missing
+        facts.append(("addresses", Text(f"{', '.join(cluster.addresses)} (").append(held, style=style).append(")")))
     return [(name, value) for name, value in facts if str(value)]
 
 

@@ -100,10 +100,14 @@ def _counters(gateway: Gateway, side: PairSide | None) -> dict[str, int]:
     counters = {name: count for name, count in gateway.endpoint.counters.items() if count}
     plane: dict[str, int] = msgspec.structs.asdict(gateway.plane.counters)
     counters |= {f"esp-{name.replace('_', '-')}": count for name, count in plane.items() if count}
+    counters |= {name: count for name, count in gateway.plane.device_counters().items() if count}
     if gateway.faults.count:
         counters["faults"] = gateway.faults.count
     if side is not None:
-        counters |= {f"cluster-{name}": count for name, count in (side.member.counters + side.counters).items()}
+        cluster = side.member.counters + side.counters
+        cluster["refused beats"] = side.member.listener.refused + side.beats.foreign
+        cluster["refused connections"] = side.channel.refused_peers
+        counters |= {f"cluster-{name.replace(' ', '-')}": count for name, count in cluster.items() if count}
         channel = side.channel
         counters |= {
             "channel-frames-out": channel.frames_sent,

@@ -180,6 +180,14 @@ class UserspacePlane:
             len(live.held_in) + len(live.held_out),
         )
 
+    def device_counters(self) -> dict[str, int]:
+        """What was lost at the sockets and at the inner device, by name."""
+        return {
+            "outer-send-failed": self._sockets.send_failed,
+            "outer-malformed": self._sockets.malformed,
+            "inner-refused": self._inner.refused,
+        }
+
     def send_dummy(self, spi_in: int, size: int) -> None:
         """A dummy packet on a child SA (RFC 4303 section 2.6), for whoever shapes traffic."""
         live = self._sad.adopt(spi_in)

@@ -25,7 +25,7 @@ class OuterSockets:
         self.ike_port = ike_port
         self.nat_port = nat_port
         self.malformed = 0
-        self.unsent = 0
+        self.unsent = 0  # no socket, or refused by the kernel at one that is closed by now
         self._mark = mark
         self._on_too_long = on_too_long
         self._udp: dict[Address, UdpSocket] = {}
@@ -52,11 +52,18 @@ class OuterSockets:
             except OSError as error:
                 raise DataPlaneError(f"cannot listen at {address}: {error.strerror}") from None
 
+    @property
+    def send_failed(self) -> int:
+        """Datagrams that did not leave this host."""
+        bypass = self._bypass.failed if self._bypass is not None else 0
+        return self.unsent + bypass + sum(sock.failed for sock in self.all())
+
     def all(self) -> Iterator[OuterSocket]:
         yield from self._udp.values()
         yield from self._raw.values()
 
     def close(self) -> None:
+        self.unsent = self.send_failed
         for sock in self.all():
             sock.close()
         self._udp.clear()

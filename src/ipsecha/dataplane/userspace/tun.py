@@ -32,10 +32,12 @@ _QUEUE = 1000  # packets that the kernel keeps for us
 class InnerDevice(Protocol):
     """Where clear packets come from and go to.
 
-    ``forwards``: nothing behind it decrements the TTL of what it hands over (RFC 4301 section 5.1.2).
+    ``forwards``: nothing behind it decrements the TTL of what it hands over (RFC 4301 section 5.1.2).  ``refused``:
+    reads and writes that the kernel has refused.
     """
 
     forwards: bool
+    refused: int
 
     def fileno(self) -> int: ...
 
