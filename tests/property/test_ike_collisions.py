@@ -91,7 +91,7 @@ class Chaos:
         peer = self.pair.right if side is self.pair.left else self.pair.left
         sending = [child.spi_out for sa in peer.sas for child in sa.children if child.use_outbound]
         for spi in sending:
-            side.endpoint.child_used(spi, self.pair.now)
+            side.endpoint.traffic_seen(spi, self.pair.now)
 
     def _step(self) -> None:
         pair = self.pair

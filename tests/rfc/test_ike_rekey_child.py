@@ -113,7 +113,7 @@ def test_the_responder_sends_on_the_new_child_sa_when_traffic_arrives_there(step
     (request,) = rekey_child(steps.a, steps)
     steps.deliver(request)
     old, new = steps.b.sa.children
-    steps.b.endpoint.child_used(new.spi_in, steps.now)
+    steps.b.endpoint.traffic_seen(new.spi_in, steps.now)
     assert (old.use_outbound, new.use_outbound) == (False, True)
     assert {old.spi_in, new.spi_in} == set(steps.b.installed)
 
@@ -123,7 +123,7 @@ def test_traffic_on_the_old_child_sa_changes_nothing(steps: Steps) -> None:
     (request,) = rekey_child(steps.a, steps)
     steps.deliver(request)
     old, new = steps.b.sa.children
-    steps.b.endpoint.child_used(old.spi_in, steps.now)
+    steps.b.endpoint.traffic_seen(old.spi_in, steps.now)
     assert (old.use_outbound, new.use_outbound) == (True, False)
 
 

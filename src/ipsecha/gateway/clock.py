@@ -17,7 +17,3 @@ class ClusterClock:
     def shift(self, seconds: float) -> None:
         """Adopt the clock of the member that owns the SAs: it is ``seconds`` ahead of ours."""
         self._offset_s += seconds
-
-    def monotonic(self, cluster_time: float) -> float:
-        """When this process's monotonic clock shows what ``cluster_time`` means (for event loop timers)."""
-        return cluster_time - self._offset_s

@@ -392,7 +392,7 @@ class IkeEndpoint(Tables):
         self.end_step()
 
     def traffic_seen(self, spi_in: int, now: float) -> None:
-        """Authentic ESP has come on this child SA: the peer lives."""
+        """Authentic ESP has come on this child SA: the peer lives, and receives on it (RFC 7296 section 2.8)."""
         sa = self.sa_of_child(spi_in)
         if sa is not None and self.active:
             self.now = now
@@ -401,16 +401,6 @@ class IkeEndpoint(Tables):
             if child is not None and not child.use_outbound:
                 collisions.child_used(self, sa, child)
             self.end_step()
-
-    def child_used(self, spi_in: int, now: float) -> None:
-        """The first authentic packet has come in on a child SA that does not send yet (``use_outbound`` is False): the
-        peer is ready to receive on it (RFC 7296 section 2.8)."""
-        self.now = now
-        sa = self.sa_of_child(spi_in)
-        child = sa.child_by_inbound_spi(spi_in) if sa is not None else None
-        if sa is not None and child is not None and self.active:
-            collisions.child_used(self, sa, child)
-        self.end_step()
 
     # The cluster
 

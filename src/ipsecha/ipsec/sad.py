@@ -66,7 +66,6 @@ class Sad:
         self.budget = LeaseBudget(channel_budget)
         self._horizon_s = horizon_s
         self.held = 0
-        self.held_dropped = 0
         self._installed: dict[int, tuple[IkeSa, ChildSa]] = {}
         self._path_mtu = path_mtu
         self._incarnation = 0
@@ -399,7 +398,6 @@ class Sad:
         if waiting < HOLD_LIMIT and self.held < HOLD_LIMIT_TOTAL:
             self.held += 1
             return True
-        self.held_dropped += 1
         return False
 
     # --- limits by volume

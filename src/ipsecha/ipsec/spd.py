@@ -180,10 +180,6 @@ class Spd:
         bundle.put(child)
         return bundle
 
-    def bundle_of(self, spi_in: int) -> Bundle | None:
-        key = self._places.get(spi_in)
-        return self._bundles[key] if key is not None else None
-
     def drop(self, spi_in: int) -> None:
         key = self._places.pop(spi_in, None)
         if key is None or not self._bundles[key].drop(spi_in):

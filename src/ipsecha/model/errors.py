@@ -38,7 +38,3 @@ class DataPlaneError(IpsecHaError):
 
 class ClusterError(IpsecHaError):
     """The cluster refuses an operation."""
-
-
-class Fenced(ClusterError):  # noqa: N818 - the word of the design
-    """A write bears an older epoch than the one that the replicated state has seen (invariant I5)."""

@@ -151,10 +151,6 @@ class IkeSa(msgspec.Struct, array_like=True, gc=False):
         """Our own SPI: the key under which every table holds this IKE SA."""
         return self.spi_i if self.initiator else self.spi_r
 
-    @property
-    def remote_spi(self) -> bytes:
-        return self.spi_r if self.initiator else self.spi_i
-
     def child_by_inbound_spi(self, spi: int) -> ChildSa | None:
         """The child SA that receives under ``spi`` (an IKE SA has few children: a short walk)."""
         for child in self.children:

@@ -141,7 +141,7 @@ def test_limits_of_a_child_sa_that_is_gone() -> None:
     for call in (
         steps.a.endpoint.child_soft_limit,
         steps.a.endpoint.child_hard_limit,
-        steps.a.endpoint.child_used,
+        steps.a.endpoint.traffic_seen,
         steps.a.endpoint.rekey_child,
     ):
         assert steps.do(lambda call=call: call(4711, steps.now)) == []  # type: ignore[misc]
