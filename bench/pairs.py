@@ -9,7 +9,6 @@ from collections import deque
 from collections.abc import Callable
 
 from bench import clients
-from ipsecha.cluster.commit_log import BackupState
 from ipsecha.cluster.pair import PairMember, PairSettings
 from ipsecha.dataplane.userspace.loopback import LoopbackDevice
 from ipsecha.dataplane.userspace.plane import PlaneConfig, UserspacePlane
@@ -26,6 +25,8 @@ from ipsecha.model.records import IkeSa, decode_record, encode_record
 PORT, NAT_PORT = 15500, 15501
 FEED = 256
 PATIENCE_S = 60.0
+HEARTBEAT_S = 5.0
+"""Slow: with thousands of records in one process nobody keeps time, and nobody is to be taken for dead."""
 
 
 class _Wire:
@@ -46,6 +47,17 @@ class _Wire:
             self.deliver(self._queue.popleft())
 
 
+class _Addresses(NoAddresses):
+    """Notes when a new owner says that it has the addresses: the last of what it has to do before it forwards."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.announced: list[tuple[float, float]] = []
+
+    def announce(self) -> None:
+        self.announced.append((time.perf_counter(), time.process_time()))
+
+
 class Half:
     """One member."""
 
@@ -58,8 +70,9 @@ class Half:
         inner = LoopbackDevice(("127.0.0.1", 0), ("127.0.0.1", 9))
         policy, on_ike = endpoint.policy, self.gateway.on_ike
         self.gateway.plane = UserspacePlane(policy, self.gateway, on_ike, config=config, inner=inner, clock=clock.now)
-        settings = PairSettings("bench", ("one", "two"), index, heartbeat_s=0.3, start_wait_s=0.1)
-        self.side = PairSide(self.gateway, PairMember(settings, os.urandom), NoAddresses())
+        self.addresses = _Addresses()
+        settings = PairSettings("bench", ("one", "two"), index, heartbeat_s=HEARTBEAT_S, start_wait_s=1.0)
+        self.side = PairSide(self.gateway, PairMember(settings, os.urandom), self.addresses)
         self.frames, self.beats = _Wire(), _Wire()
         self.side.channel, self.side.beats = self.frames, self.beats  # type: ignore[assignment]
         self.gateway.cluster = self.side
@@ -86,15 +99,17 @@ class Halves:
         self.one.beats.deliver = lambda data: None  # the other is not there yet
         self.two.beats.deliver = lambda data: self.one.side.beat_received("lan", data)
         self.one.start()
-        self._until(lambda: self.one.side.member.owns)
+        self._wait_in_vain()
         self._feed(count)
         self.one.beats.deliver = lambda data: self.two.side.beat_received("lan", data)
         self.two.start()
         began = time.process_time()
         self.one.side.channel_up()
         self.two.side.channel_up()
-        self._until(lambda: self.one.side.member.log.backup is BackupState.IN_SYNC)
+        self._until(lambda: self.two.side.member.in_sync and not self.one.side.member.log.outstanding)
         self.joining_s = time.process_time() - began
+        if len(self.two.gateway.endpoint.sas) != count:
+            raise RuntimeError("the backup lacks records")
 
     def turn(self) -> None:
         """One turn of the event loop, and what it has put on the wires."""
@@ -109,6 +124,17 @@ class Halves:
             self.turn()
             if time.monotonic() > deadline:
                 raise RuntimeError("the members do not get anywhere")
+
+    def _wait_in_vain(self) -> None:
+        """The first member finds that it is alone; its time passes quickly."""
+        now = self.one.gateway.clock.now()
+        for _ in range(10):
+            now += HEARTBEAT_S
+            self.one.side.handle_timer(now)
+            self.one.gateway.wake()
+            self.turn()
+        if not self.one.gateway.endpoint.active:
+            raise RuntimeError("the first member does not begin")
 
     def _feed(self, count: int) -> None:
         endpoint, now = self.one.gateway.endpoint, self.one.gateway.clock.now()
@@ -127,25 +153,19 @@ class Halves:
         self.turn()
 
     def lose_one(self) -> None:
-        """The owner's process dies; the other has not heard of it yet."""
+        """The owner's process dies; the other has lost the channel and knows no more yet."""
         self.one.close()
+        self.two.side.channel_down(LossReason.LOST)
         self.loop.run_until_complete(asyncio.sleep(0.01))
 
     def take_over(self) -> tuple[float, float]:
         """The backup hears that the owner is dead; the time that passes until it forwards, and the CPU of it."""
-        endpoint = self.two.gateway.endpoint
-        activate, ends = endpoint.activate, list[tuple[float, float]]()
-
-        def activate_and_note(incarnation: int, now: float) -> None:
-            activate(incarnation, now)  # the last of what is to be done: sockets and data plane are ready by then
-            ends.append((time.perf_counter(), time.process_time()))
-
-        setattr(endpoint, "activate", activate_and_note)  # noqa: B010
+        announced = self.two.addresses.announced
+        announced.clear()
         began = time.perf_counter(), time.process_time()
         self.two.side.channel_down(LossReason.REFUSED)
-        while not ends:
-            self.loop.run_until_complete(asyncio.sleep(0))
-        return ends[0][0] - began[0], ends[0][1] - began[1]
+        self._until(lambda: bool(announced))
+        return announced[0][0] - began[0], announced[0][1] - began[1]
 
     def close(self) -> None:
         self.two.close()
