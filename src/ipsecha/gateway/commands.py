@@ -112,11 +112,12 @@ class Commands:
         fresh = await asyncio.to_thread(load_member, self._config.member.path)
         if (fresh.cluster, fresh.member) != (self._config.cluster, self._config.member):
             raise ControlError("failed", "the member's file or [cluster] has changed: restart the daemon for that")
-        self._gateway.plane.configure(fresh.policy)
         self._gateway.endpoint.configure(fresh.policy, fresh.credentials, self._gateway.clock.now())
+        self._config = fresh
+        # last what the system may refuse: the answer says so, and the next reload tries again
+        self._gateway.plane.configure(fresh.policy)
         if self._side is None or self._side.member.owns:
             self._gateway.plane.listen()
-        self._config = fresh
         count = len(fresh.policy.connections)
         outcome = OutcomeView(
             f"reloaded: {count} connection{'' if count == 1 else 's'}", count, tuple(map(str, fresh.warnings))

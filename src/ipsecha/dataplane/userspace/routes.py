@@ -13,6 +13,9 @@ it; the SPD has the last word on what reaches the TUN.
 Rules of two kinds stand in front of all that, on a standby as well.  What comes out of the TUN follows the main table,
 unless that has but a default route for it: selectors of both sides may overlap (10.0.0.0/8 here and there), and what
 was just decapsulated must not go back.  What a protect entry selects and comes from anywhere else is dropped.
+
+While an owner's policy is replaced, what it protects is dropped by rules behind all that: a reload must not let a
+packet out in clear.
 """
 
 from __future__ import annotations
@@ -108,7 +111,8 @@ def _hits_peer(connection: Connection, remote: str, local: str) -> bool:
 
 
 class PolicyRoutes:
-    """Tables from ``table`` on, rules with ``priority`` and the two before it, for the interface with ``index``."""
+    """Tables from ``table`` on, rules with ``priority``, the two before it and the one behind it, for the interface
+    with ``index``."""
 
     def __init__(self, name: str, index: int, table: int = TABLE, priority: int = PRIORITY, mark: int = MARK) -> None:
         self._name = name
@@ -118,6 +122,7 @@ class PolicyRoutes:
         self._mark = mark
         self._tables: dict[str, dict[str, str]] = {}
         self._guarded: list[tuple[str, str]] = []
+        self._shutting: dict[str, dict[str, Any]] = {}  # rules that stand only while the policy is replaced
         self._active = False
         self._netlink = NetlinkThread()
 
@@ -149,6 +154,8 @@ class PolicyRoutes:
 
     def _replace(self, netlink: Any, tables: dict[str, dict[str, str]], pairs: list[tuple[str, str]]) -> None:
         was_active = self._active
+        if was_active:
+            self._shut(netlink, [*self._drops(self._tables), *self._drops(tables)])
         self._deactivate(netlink)
         self._delete(netlink, self._guards())
         self._flush(netlink, max(len(tables), len(self._tables)))
@@ -163,10 +170,26 @@ class PolicyRoutes:
             netlink.rule("add", **rule)
         if was_active:
             self._activate(netlink)
+        self._open(netlink)
+
+    def _shut(self, netlink: Any, rules: list[dict[str, Any]]) -> None:
+        # noted first: what may be there is taken away some time, whatever fails now
+        self._shutting |= {str(rule): rule for rule in rules}
+        for rule in self._shutting.values():
+            try:
+                netlink.rule("add", **rule)
+            except NetlinkError as error:
+                if error.code != errno.EEXIST:
+                    raise
+
+    def _open(self, netlink: Any) -> None:
+        self._delete(netlink, list(self._shutting.values()))
+        self._shutting = {}
 
     def _remove(self, netlink: Any) -> None:
         self._deactivate(netlink)
         self._delete(netlink, self._guards())
+        self._open(netlink)
         self._flush(netlink, len(self._tables))
         self._tables, self._guarded = {}, []
 
@@ -206,18 +229,25 @@ class PolicyRoutes:
             from_tun = {"family": family, "priority": self._priority - 2, "iifname": self._name}
             rules.append(from_tun | {"table": _MAIN, "action": "to_tbl", "suppress_prefixlen": 0})
             rules.append(from_tun | {"action": "goto", "goto": self._priority})
-        for remote, local in self._guarded:
-            rule: dict[str, Any] = {
-                "family": _family(local),
-                "priority": self._priority - 1,
-                "action": "blackhole",
-            }
-            for side, prefix in (("src", remote), ("dst", local)):
-                address, _, length = prefix.partition("/")
-                if int(length):
-                    rule |= {side: address, f"{side}_len": int(length)}
-            rules.append(rule)
-        return rules
+        return rules + [self._blackhole(self._priority - 1, remote, local) for remote, local in self._guarded]
+
+    def _drops(self, tables: dict[str, dict[str, str]]) -> list[dict[str, Any]]:
+        """Behind the rules: "from LOCAL to REMOTE blackhole" for what the tables send to the TUN."""
+        return [
+            self._blackhole(self._priority + 1, local, remote)
+            for local, routes in tables.items()
+            for remote, kind in routes.items()
+            if kind == "unicast"
+        ]
+
+    @staticmethod
+    def _blackhole(priority: int, source: str, destination: str) -> dict[str, Any]:
+        rule: dict[str, Any] = {"family": _family(source), "priority": priority, "action": "blackhole"}
+        for side, prefix in (("src", source), ("dst", destination)):
+            address, _, length = prefix.partition("/")
+            if int(length):
+                rule |= {side: address, f"{side}_len": int(length)}
+        return rule
 
     def _rules(self) -> list[dict[str, Any]]:
         """First "fwmark MARK lookup main" for each family in use, then "from LOCAL lookup TABLE": rules of the same
