@@ -63,6 +63,7 @@ class PairSide:
         self._troubles: set[str] = set()  # with sockets and addresses, as told to the operator
         self._kept: deque[Packet] = deque(maxlen=KEPT_LIMIT)
         self._now = 0.0
+        self._changes = 0  # of ownership, carried out here; an epoch may change without one
         self._renewed_at = 0.0
         self._forward_room = 0
         self._actions: dict[type, Callable[[Any], None]] = {
@@ -170,6 +171,7 @@ class PairSide:
         First what cannot fail: an owner that lacks a socket or an address serves with what it has.
         """
         gateway, number = self.gateway, incarnation(effect.epoch)
+        self._changes += 1
         gateway.plane.activate(number, effect.above_lane)
         gateway.divert = None
         gateway.endpoint.activate(number, self._now)
@@ -229,6 +231,7 @@ class PairSide:
 
     def _become_standby(self, effect: fx.BecomeStandby) -> None:
         gateway = self.gateway
+        self._changes += 1
         gateway.endpoint.deactivate()
         gateway.plane.deactivate(self._forward if effect.forward else None)
         dropped = gateway.output.give_up(gateway.endpoint.take_effects())
@@ -240,20 +243,20 @@ class PairSide:
             kept, self._kept = self._kept, deque(maxlen=KEPT_LIMIT)
             for packet in kept:
                 self._forward(*packet)
-            gateway.loop.call_later(ADDRESS_GRACE_S, self._release_after_handover, self.member.epoch)
-            gateway.loop.call_later(GRACE_S, self._end_of_grace, self.member.epoch)
+            gateway.loop.call_later(ADDRESS_GRACE_S, self._release_after_handover, self._changes)
+            gateway.loop.call_later(GRACE_S, self._end_of_grace, self._changes)
         else:
             gateway.divert = None
             self._kept.clear()
             self._release_addresses()
             self._try(gateway.plane.stop_listening)
 
-    def _release_after_handover(self, epoch: int) -> None:
-        if self.member.epoch == epoch and not self.member.owns:
+    def _release_after_handover(self, change: int) -> None:
+        if self._changes == change:
             self._release_addresses()
 
-    def _end_of_grace(self, epoch: int) -> None:
-        if self.member.epoch == epoch and not self.member.owns:
+    def _end_of_grace(self, change: int) -> None:
+        if self._changes == change:
             self.gateway.divert = None
             self.gateway.plane.deactivate(None)
             self._try(self.gateway.plane.stop_listening)

@@ -195,3 +195,26 @@ def test_forwarded_packets_do_not_fill_the_channel(member: Member, monkeypatch: 
             member.side.carry_out(0.0)
         assert member.calls.count("channel send") == 4
     assert member.side.counters["packets not forwarded"] == 12
+
+
+def test_the_grace_after_a_handover_ends_whatever_epoch_it_is_by_then(member: Member) -> None:
+    """The new owner may take another epoch at once; the addresses must go all the same."""
+    member.become_active()
+    member.core.role, member.core.epoch = Role.STANDBY, EPOCH + 16
+    member.do(fx.BecomeStandby(forward=True))
+    assert member.gateway.divert is not None
+    member.core.epoch += 16
+    member.calls.clear()
+    member.loop.pass_time()
+    assert {"addresses release", "plane stop_listening", "plane deactivate"} <= set(member.calls)
+    assert member.gateway.divert is None
+
+
+def test_the_grace_does_not_end_what_came_after_it(member: Member) -> None:
+    member.become_active()
+    member.core.role = Role.STANDBY
+    member.do(fx.BecomeStandby(forward=True))
+    member.become_active()
+    member.calls.clear()
+    member.loop.pass_time()
+    assert not {"addresses release", "plane stop_listening", "plane deactivate"} & set(member.calls)
