@@ -58,7 +58,7 @@ def create_authority(cluster: str, now: datetime.datetime) -> Authority:
     subject = _subject(cluster, f"{cluster} cluster CA")
     builder = _builder(subject, subject, key.public_key(), now, AUTHORITY_DAYS)
     builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-    builder = builder.add_extension(_key_usage(ca=True), critical=True)
+    builder = builder.add_extension(key_usage(ca=True), critical=True)
     builder = builder.add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
     return Authority(builder.sign(key, hashes.SHA256()), key)
 
@@ -95,7 +95,7 @@ def issue(authority: Authority, request: x509.CertificateSigningRequest, now: da
     assert isinstance(key, ec.EllipticCurvePublicKey)
     builder = _builder(_subject(authority.cluster, member), authority.certificate.subject, key, now, MEMBER_DAYS)
     builder = builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-    builder = builder.add_extension(_key_usage(ca=False), critical=True)
+    builder = builder.add_extension(key_usage(ca=False), critical=True)
     uses = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH])
     builder = builder.add_extension(uses, critical=False)
     builder = builder.add_extension(x509.SubjectAlternativeName([x509.DNSName(member)]), critical=False)
@@ -297,7 +297,8 @@ def _builder(
     )
 
 
-def _key_usage(*, ca: bool) -> x509.KeyUsage:
+def key_usage(*, ca: bool) -> x509.KeyUsage:
+    """Of an authority, or of who authenticates itself."""
     return x509.KeyUsage(
         digital_signature=not ca,
         content_commitment=False,

@@ -12,6 +12,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.x509.oid import NameOID
 
+from ipsecha.gateway.pki import key_usage
+
 PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
 
 _GENERATORS: dict[str, Callable[[], PrivateKey]] = {
@@ -45,7 +47,7 @@ class Authority:
         self._key = _GENERATORS[kind]()
         builder = _builder(self.subject, parent.subject if parent else self.subject, self._key)
         builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        builder = builder.add_extension(_key_usage(ca=True), critical=True)
+        builder = builder.add_extension(key_usage(ca=True), critical=True)
         self.x509 = _sign(builder, parent._key if parent else self._key)
 
     @property
@@ -75,7 +77,7 @@ class Authority:
         key = _GENERATORS[kind]()
         builder = _builder(_subject(name), self.subject, key, lifetime_days)
         builder = builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        builder = builder.add_extension(_key_usage(ca=False), critical=True)
+        builder = builder.add_extension(key_usage(ca=False), critical=True)
         alternative = x509.SubjectAlternativeName([_general_name(text) for text in (name, *names)])
         builder = builder.add_extension(alternative, critical=False)
         if padding:
@@ -114,20 +116,6 @@ def _builder(
         .serial_number(x509.random_serial_number())
         .not_valid_before(min(now, end) - datetime.timedelta(days=1))
         .not_valid_after(end)
-    )
-
-
-def _key_usage(ca: bool) -> x509.KeyUsage:
-    return x509.KeyUsage(
-        digital_signature=not ca,
-        content_commitment=False,
-        key_encipherment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        key_cert_sign=ca,
-        crl_sign=ca,
-        encipher_only=False,
-        decipher_only=False,
     )
 
 
