@@ -11,6 +11,7 @@ import contextlib
 import os
 import time
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import msgspec
 
@@ -35,8 +36,12 @@ from ipsecha.model.records import Address, ChildSa, IkeSa, LeaseEntry
 _NOWHERE: Address = ("", 0)
 
 
+def _call(reader: Callable[..., None], *arguments: Any) -> None:
+    reader(*arguments)
+
+
 class PlaneConfig(msgspec.Struct, frozen=True):
-    """What the operator may set.  Without privileges: ``mark`` 0, ``raw_esp`` and ``routes`` False, an inner device
+    """Names, numbers and limits; the daemon sets what the member's file can say.  Without privileges: ``mark`` 0, ``raw_esp`` and ``routes`` False, an inner device
     of one's own and ports above 1023."""
 
     interface: str = "ipsecha0"
@@ -88,13 +93,18 @@ class UserspacePlane:
             self._routes.configure(policy)
         self._sockets = OuterSockets(config.ike_port, config.nat_port, config.mark, self._on_too_long)
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._read: Callable[..., None] = _call
 
     # --- devices
 
-    def attach(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Work on this loop from now on: the inner device at once, sockets as they are opened."""
+    def attach(self, loop: asyncio.AbstractEventLoop, read: Callable[..., None] | None = None) -> None:
+        """Work on this loop from now on: the inner device at once, sockets as they are opened.
+
+        ``read(reader, *arguments)`` is to call the reader, if given, and may do something of its own behind it.
+        """
         self._loop = loop
-        loop.add_reader(self._inner.fileno(), self._on_inner)
+        self._read = read or _call
+        loop.add_reader(self._inner.fileno(), self._read, self._on_inner)
 
     def listen(self, addresses: Iterable[str] | None = None) -> None:
         """Let packets come in: sockets at these local addresses, by default at all that the connections name (they
@@ -119,7 +129,7 @@ class UserspacePlane:
     def _open_sockets(self, address: str) -> None:
         for sock, receive in self._sockets.open((address,), self.config.raw_esp):
             if self._loop is not None:
-                self._loop.add_reader(sock.fileno(), receive, self._on_esp, self._on_ike)
+                self._loop.add_reader(sock.fileno(), self._read, receive, self._on_esp, self._on_ike)
 
     def stop_listening(self) -> None:
         """Undo ``listen``.  Raises DataPlaneError where the policy routes cannot be taken away."""
