@@ -41,8 +41,10 @@ def _call(reader: Callable[..., None], *arguments: Any) -> None:
 
 
 class PlaneConfig(msgspec.Struct, frozen=True):
-    """Names, numbers and limits; the daemon sets what the member's file can say.  Without privileges: ``mark`` 0, ``raw_esp`` and ``routes`` False, an inner device
-    of one's own and ports above 1023."""
+    """Names, numbers and limits; the daemon sets what the member's file can say.
+
+    Without privileges: ``mark`` 0, ``raw_esp`` and ``routes`` False, an inner device of one's own, ports above 1023.
+    """
 
     interface: str = "ipsecha0"
     mtu: int = 1500  # of the TUN; what fits an SA is found out per SA
