@@ -76,7 +76,7 @@ class Half:
         self.frames, self.beats = _Wire(), _Wire()
         self.side.channel, self.side.beats = self.frames, self.beats  # type: ignore[assignment]
         self.gateway.cluster = self.side
-        self.gateway.plane.attach(loop)
+        self.gateway.plane.attach(loop, self.gateway.read)
 
     def start(self) -> None:
         self.side.start(self.gateway.clock.now(), time.time())

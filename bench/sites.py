@@ -16,7 +16,6 @@ IKE = "aes256gcm16-prfsha256-x25519"
 ESP = "aes256gcm16"
 RESPONDER = network.MEMBER_OUTER[0]
 CLIENTS = 16
-PARALLEL = 32
 
 SILENT: Section = {"filelog": {"null": {"path": "/dev/null", "default": "-1"}}}
 """A strongSwan that logs nothing at all: logging is not what is to be compared."""
@@ -67,16 +66,16 @@ def initiators(topology: Topology, directory: Path) -> StrongSwan:
     return peer
 
 
-def call_all(peer: StrongSwan, count: int) -> None:
-    """Lets clients call ``count`` times, ``PARALLEL`` at a time; returns when all calls have their child SA."""
+def call_all(peer: StrongSwan, count: int, at_once: int) -> None:
+    """Lets clients call ``count`` times, ``at_once`` at a time; returns when all calls have their child SA."""
     with Vici(peer.socket, 30.0) as vici, Vici(peer.socket, 30.0) as ear:
         events = ear.listen("child-updown")
         for number in range(count):
-            if number >= PARALLEL:
+            if number >= at_once:
                 _expect_up(next(events))
             client = str(number % CLIENTS)
             vici.call("initiate", {"ike": f"c{client}", "child": f"n{client}", "timeout": "-1"})
-        for _ in range(min(count, PARALLEL)):
+        for _ in range(min(count, at_once)):
             _expect_up(next(events))
 
 

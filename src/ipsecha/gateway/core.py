@@ -73,6 +73,8 @@ class Gateway:
         self.faults = Faults(loop.time)
         self.output = OutputCommit(self._commit, self._carry_out)
         self._scheduled = False
+        self._reading = False  # one of the data plane's readers is at work
+        self._woken = False  # by what it has read
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = math.inf
         self._not_before = -math.inf
@@ -113,9 +115,25 @@ class Gateway:
 
     def wake(self) -> None:
         """Something has changed: have a turn at the end of this round of the event loop."""
-        if not self._scheduled:
+        if self._scheduled:
+            return
+        if self._reading:
+            self._woken = True
+        else:
             self._scheduled = True
             self.loop.call_soon(self._turn)
+
+    def read(self, reader: Callable[..., None], *arguments: Any) -> None:
+        """Call one of the data plane's readers, and have the turn right behind it: answers to a batch of packets do not
+        wait for another round of the event loop, which would cost as much as a tenth of an IKE message."""
+        self._reading = True
+        try:
+            reader(*arguments)
+        finally:
+            self._reading = False
+            if self._woken:
+                self._woken = False
+                self._turn()
 
     # The data plane's events, in the middle of its packets: noted here, heeded in the turn
 

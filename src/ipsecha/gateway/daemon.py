@@ -101,7 +101,7 @@ class Daemon:
         """Open everything.  Raises OSError, DataPlaneError or ControlError with what is in the way."""
         keep_collections_short()
         await self._control.start()
-        self.gateway.plane.attach(self.loop)
+        self.gateway.plane.attach(self.loop, self.gateway.read)
         if self.side is None:
             self.gateway.serve_alone(int(time.time()) & 0xFFFFFF)
             log.info("%s: serving alone, without a cluster", self.config.member.name)
