@@ -179,3 +179,27 @@ def judged(world: World, rounds: int = 20) -> World:
         violation.add_note("\n".join(world.log[-60:]))
         raise
     return world
+
+
+def owner_dies_behind_a_cut_cable(world: World) -> None:
+    """Two faults in a row: the synch cable is cut while beats go on over the LAN, then the owner dies."""
+    world.start(0)
+    world.start(1)
+    world.run(0.5)
+    _busy(world, 20)
+    owner = next(node for node in world.nodes if node.member.owns)
+    for receiver in (0, 1):
+        world.block("synch", receiver)
+    _busy(world, 100)
+    world.crash(owner.index)
+    _busy(world, 100)
+    world.heal()
+    world.start(owner.index)
+    settle(world)
+    world.expect_settled()
+
+
+def _busy(world: World, turns: int) -> None:
+    for _ in range(turns):
+        world.traffic()
+        world.run(0.02)

@@ -88,7 +88,7 @@ class World(Checkers):
         ring: dict[type, Callable[[Any], None]] = {
             fx.SendFrame: lambda effect: self._send_frame(node, effect.data),
             fx.SendBeat: lambda effect: self._send_beat(node, effect.data),
-            fx.ResetChannel: lambda effect: self.break_link(node.link),
+            fx.ResetChannel: lambda effect: self._reset(node),
             fx.ClockOffset: lambda effect: self._shift_clock(node, effect.seconds),
             fx.Forwarded: lambda effect: None,
         }
@@ -275,6 +275,16 @@ class World(Checkers):
             if node.alive:
                 delay = self.jitter(0.01) + self.random.randint(0, 1) * patience
                 self._tell_soon(node, lambda node=node: self._link_down(node, link), delay)
+
+    def _reset(self, node: Node) -> None:
+        """A member hangs up.  While the cable is cut only its own end knows."""
+        link = node.link
+        if link is None or not self.synch_is_cut:
+            self.break_link(link)
+            return
+        link.broken = True
+        link.cut_at = [min(cut, self.time) for cut in link.cut_at]
+        self._tell_soon(node, lambda: self._link_down(node, link), self.jitter(0.001))
 
     def _link_down(self, node: Node, link: Link) -> None:
         if node.link is link:

@@ -18,6 +18,7 @@
 | DoubtAboveOneLane | the owner in doubt and the backup go on at the same place | I2 |
 | RivalEpochForgotten | an epoch that a dead rival took unheard is taken again | I5 |
 | RoleKeptSecret | the partner is not told who owns | stuck |
+| DismissalIgnored | a backup that the owner goes on without still counts as in sync | I2, I3 |
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from collections.abc import Iterator, Sequence
 import pytest
 
 from cluster_checkers import Violation
-from cluster_faults import judged
+from cluster_faults import judged, owner_dies_behind_a_cut_cable
 from cluster_world import World
 from ipsecha.cluster import effects as fx
 from ipsecha.cluster import lanes
@@ -171,6 +172,13 @@ class RoleKeptSecret(PairMember):
         """Tells nobody."""
 
 
+class DismissalIgnored(PairMember):
+    """Says that it has given up being in sync, and does not."""
+
+    def _give_up_sync(self, dismissal: int) -> None:
+        self._dismissal = dismissal
+
+
 Broken = tuple[type[PairMember], set[str], tuple[str, ...], int]
 VARIANTS: tuple[Broken, ...] = (  # with the kinds of faults that matter, and the seed from which on to look
     (AckBeforeApply, {"commit"}, ("crash", "switchover"), 0),
@@ -182,11 +190,11 @@ VARIANTS: tuple[Broken, ...] = (  # with the kinds of faults that matter, and th
     (FreeWithoutSkipping, {"I2", "I5"}, ("partition", "crash"), 118),
     (FreeAfterSilence, {"I2", "I3"}, ("pause", "deaf", "partition"), 10),
     (JoinWithoutDiscarding, {"commit"}, ("crash", "partition"), 58),
-    (InSyncTooEarly, {"commit"}, ("crash", "break"), 0),
+    (InSyncTooEarly, {"commit"}, ("crash", "break"), 370),
     (EpochNotRaised, {"I5"}, ("crash",), 0),
     (SilenceAtOnce, {"I5"}, ("late", "switchover"), 10),
     (DoubtForgotten, {"I2"}, ("switchover and fault", "partition", "partition"), 240),
-    (DoubtAboveOneLane, {"I2"}, ("switchover and fault", "partition", "partition"), 38),
+    (DoubtAboveOneLane, {"I2"}, ("switchover and fault", "partition", "partition"), 830),
     (RivalEpochForgotten, {"I5"}, ("partition", "crash"), 118),
     (RoleKeptSecret, {"stuck"}, ("crash",), 0),
 )
@@ -210,3 +218,16 @@ def test_a_broken_member_is_found_out(broken: Broken) -> None:
 def test_a_sound_member_passes_where_broken_ones_fail(faults: tuple[str, ...]) -> None:
     for seed in range(12):
         judged(World(seed, faults=faults))
+
+
+def test_a_backup_that_ignores_its_dismissal_is_found_out() -> None:
+    """The synch cable alone is cut, and later the owner dies."""
+    found = set()
+    for seed in range(8):
+        world = World(seed, member=DismissalIgnored, faults=("crash",))
+        try:
+            owner_dies_behind_a_cut_cable(world)
+        except Violation as violation:
+            found.add(violation.checker)
+    assert found
+    assert found <= {"I2", "I3"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from cluster_checkers import Node
-from cluster_faults import FAULTS, disturb, settle
+from cluster_faults import FAULTS, disturb, owner_dies_behind_a_cut_cable, settle
 from cluster_world import World
 from ipsecha.cluster.pair import PairMember, Role
 
@@ -117,3 +117,30 @@ def test_both_operators_ask_for_a_switchover_at_once() -> None:
     world.run(1.0)
     assert world.failovers == before + 1
     world.expect_settled()
+
+
+def test_a_channel_that_dies_alone_does_not_leave_a_stale_backup() -> None:
+    """The synch cable is cut, beats go on over the LAN: the owner goes on without its backup only once that knows."""
+    for seed in range(20):
+        world = _protected_pair(seed)
+        owner = _owner(world)
+        backup = world.nodes[1 - owner.index]
+        for receiver in (0, 1):
+            world.block("synch", receiver)
+        for _ in range(100):
+            world.traffic()
+            world.run(0.02)
+        assert owner.member.role is Role.ACTIVE
+        assert not owner.member.rivalry.exists
+        assert not backup.member.in_sync
+        world.heal()
+        settle(world)
+        world.expect_settled()
+        world.expect_records_kept()
+        assert _owner(world) is owner
+
+
+def test_the_owner_dies_while_the_synch_cable_is_cut() -> None:
+    """Two faults in a row: what was delivered since the cut is not accepted again, for the backup has given up."""
+    for seed in range(20):
+        owner_dies_behind_a_cut_cable(World(seed))

@@ -15,7 +15,11 @@ _TAG_LENGTH = 16
 
 
 class Beat(msgspec.Struct, array_like=True, frozen=True):
-    """What a member says of itself ten times a second.  ``health``: how many of the shared links have carrier."""
+    """What a member says of itself ten times a second.  ``health``: how many of the shared links have carrier.
+
+    ``dismissal``: of an owner, the number of its wish that its backup give up being in sync; of the backup, the last
+    one that it has heeded.
+    """
 
     boot_id: bytes
     counter: int
@@ -24,6 +28,7 @@ class Beat(msgspec.Struct, array_like=True, frozen=True):
     health: int
     cluster_time: float
     lineage: int = 0  # epoch of the cold start that its records go back to
+    dismissal: int = 0
 
 
 _encoder = msgspec.msgpack.Encoder()

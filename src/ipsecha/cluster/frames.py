@@ -113,6 +113,13 @@ class Forward(msgspec.Struct, array_like=True, frozen=True):
     data: bytes
 
 
+class Pulse(msgspec.Struct, array_like=True, frozen=True):
+    """Nothing to say: the channel works.  Sent with every beat, since TCP alone does not tell an idle end that the
+    other one is gone."""
+
+    epoch: int
+
+
 class Goodbye(msgspec.Struct, array_like=True, frozen=True):
     """The process ends on purpose and uses its SAs no more: as good as proof of death."""
 
@@ -120,7 +127,19 @@ class Goodbye(msgspec.Struct, array_like=True, frozen=True):
 
 
 Frame = (
-    Hello | Join | Commit | Leases | SnapshotEnd | Ack | Nack | SwitchoverRequest | Handover | Taken | Forward | Goodbye
+    Hello
+    | Join
+    | Commit
+    | Leases
+    | SnapshotEnd
+    | Ack
+    | Nack
+    | SwitchoverRequest
+    | Handover
+    | Taken
+    | Forward
+    | Goodbye
+    | Pulse
 )
 
 _TYPES: dict[int, type[Frame]] = {
@@ -136,6 +155,7 @@ _TYPES: dict[int, type[Frame]] = {
     10: Taken,
     11: Forward,
     12: Goodbye,
+    13: Pulse,
 }
 _OCTETS = {kind: bytes((number,)) for number, kind in _TYPES.items()}
 _DECODERS = {number: msgspec.msgpack.Decoder(kind) for number, kind in _TYPES.items()}

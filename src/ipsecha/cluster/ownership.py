@@ -78,10 +78,14 @@ class Ownership:
         self._handover: Handover | None = None
         self._weaker_ticks = 0
         self._channel_down_ticks = 0
+        self._quiet_ticks = 0  # since the last frame on a channel that is up
+        self._dismissal = 0  # as in Beat
+        self._clock_shift = 0.0  # asked for, and not yet in what the gateway calls now
         self._effects: list[fx.ClusterEffect] = []
 
     def take_effects(self) -> list[fx.ClusterEffect]:
         effects, self._effects = self._effects, []
+        self._clock_shift = 0.0  # the gateway's clock follows now
         return effects
 
     @property
@@ -99,6 +103,7 @@ class Ownership:
         self.in_sync = False
         self._owned = True
         self._handover = None
+        self._dismissal = 0
         self._effects.append(fx.SetLeasing(leasing))
         self._effects.append(fx.BecomeActive(self.epoch, above_lanes))
 
@@ -163,6 +168,7 @@ class Ownership:
 
     def _step_down(self, role: Role, reason: str) -> None:
         self._owned = role is Role.ISOLATED
+        self._dismissal = 0
         self.role = role
         self.in_sync = False
         self._handover = None
@@ -182,6 +188,7 @@ class Ownership:
         self.role = Role.STANDBY
         self.in_sync = self._owned = False
         self._applied = None
+        self._dismissal = 0
         self.rivalry.none()
         self.log.reset(BackupState.ABSENT)
         self._adopt_clock(partner.cluster_time, now)
@@ -189,6 +196,7 @@ class Ownership:
         self._send(frames.Join(self.epoch))
 
     def _backup_gone(self, proof: bool, now: float) -> None:
+        self._dismissal = 0
         self.log.reset(BackupState.ABSENT)
         self._effects.append(fx.Released(self.log.number))
         self.alone_since = now if self.alone_since is None else self.alone_since
@@ -201,6 +209,36 @@ class Ownership:
         self._effects.append(fx.SetLeasing(self.rivalry.leasing, skip))
         why = "its process is dead" if proof else "it is silent"
         self._report("unprotected", f"no backup: {self._partner_name} is gone ({why}), serving alone", WARNING)
+
+    # Dismissal: the members hear each other's beats, but the channel is gone
+
+    def _dismiss(self) -> None:
+        """The backup lives and lacks what happens from now on: before the owner goes on without it, it has to know.
+
+        Until its beats say so, nothing is released and no lease is extended; should they end, it is silent.
+        """
+        if not self._dismissal:
+            self._dismissal = self._beat_counter + 1
+            self._report("dismissing", f"no channel to {self._partner_name}: asking it to give up", WARNING)
+
+    def _give_up_sync(self, dismissal: int) -> None:
+        """The owner goes on without us: our records are stale from now on, and so is what the channel still brings."""
+        if dismissal == self._dismissal:
+            return
+        self._dismissal = dismissal
+        self.in_sync = False
+        self._report("out-of-sync", f"{self._partner_name} goes on without this backup", WARNING)
+        if self.channel_is_up:
+            self._reset_channel("the owner has no channel to us")
+            self.channel_is_up = False
+
+    def _backup_gave_up(self, now: float) -> None:
+        """The backup has given up: nobody else can use our records."""
+        self._dismissal = 0
+        self._alone(True, now)
+        self._effects.append(fx.Released(self.log.number))
+        self._effects.append(fx.SetLeasing(Leasing.FREE, self._end_rivalry(proven_innocent=True)))
+        self._report("unprotected", f"no backup: no channel to {self._partner_name}, which gave up", WARNING)
 
     # Switchover
 
@@ -242,6 +280,7 @@ class Ownership:
         self.role = Role.STANDBY
         self.in_sync, self._owned = True, False
         self._applied = None
+        self._dismissal = 0
         self._handover = None
         self.rivalry.none()
         self.log.reset(BackupState.ABSENT)
@@ -295,9 +334,10 @@ class Ownership:
             self._say_hello(now)
 
     def _adopt_clock(self, cluster_time: float, now: float) -> None:
-        offset = cluster_time - now
+        offset = cluster_time - now - self._clock_shift
         if abs(offset) > CLOCK_TOLERANCE_S:
             self._effects.append(fx.ClockOffset(offset))
+            self._clock_shift += offset
             self._tick_at += offset
             self._start_deadline += offset
 

@@ -43,7 +43,11 @@ from ipsecha.model.records import LeaseEntry
 
 __all__ = ["ERROR", "INFO", "WARNING", "PairMember", "PairSettings", "Role"]
 
-CHANNEL_PATIENCE_TICKS = 10
+CHANNEL_PATIENCE_TICKS = 3
+"""How long an owner waits for a lost channel to come back before it dismisses its backup."""
+
+CHANNEL_QUIET_TICKS = 5
+"""After so many ticks without any frame a channel counts as dead, whatever TCP still hopes for."""
 
 
 class PairMember(Ownership):
@@ -61,11 +65,13 @@ class PairMember(Ownership):
         return self._tick_at
 
     def handle_timer(self, now: float) -> None:
+        now += self._clock_shift
         if now < self._tick_at:
             return
         self._tick_at = now + self.settings.heartbeat_s
         self.listener.tick()
         self._beat(now)
+        self._pulse(now)
         self._judge(now)
 
     def links(self, up: bool, health: int) -> None:
@@ -74,7 +80,7 @@ class PairMember(Ownership):
         self.health = health
 
     def channel_up(self, now: float) -> None:
-        self.channel_is_up, self._greeted = True, False
+        self.channel_is_up, self._greeted, self._quiet_ticks = True, False, 0
         self._say_hello(now)
 
     def channel_down(self, refused: bool, now: float) -> None:
@@ -85,8 +91,8 @@ class PairMember(Ownership):
         self.channel_is_up = False
         if refused:
             self._partner_dead(now)
-        elif self.log.backup is BackupState.JOINING:
-            self._backup_gone(proof=False, now=now)
+        elif self.log.backup is BackupState.JOINING and not self.rivalry.exists:
+            self._backup_gone(proof=False, now=now)  # one that has the whole snapshot may be in sync: it is dismissed
 
     def beat_received(self, path: str, data: bytes, now: float) -> None:
         beat = self.listener.open(path, data)
@@ -95,9 +101,13 @@ class PairMember(Ownership):
         self._highest_epoch = max(self._highest_epoch, beat.epoch)
         self.partner_health = beat.health
         if not beat.active:
+            if self.owns and self._dismissal and beat.dismissal == self._dismissal:
+                self._backup_gave_up(now)
             return
         if not self.owns:
             self._adopt_clock(beat.cluster_time, now)
+            if beat.dismissal and beat.epoch == self.epoch:
+                self._give_up_sync(beat.dismissal)
         elif beat.epoch > self.epoch and meeting.outranks((beat.lineage, beat.epoch), (self.lineage, self.epoch)):
             self._yield(f"{self._partner_name} owns the higher epoch {beat.epoch:#x}", now)
 
@@ -112,6 +122,7 @@ class PairMember(Ownership):
                 self.counters["unknown frame type"] += 1
                 return
             self.listener.heard()
+            self._quiet_ticks = 0
             self._handle(frame, now)
         except ClusterError as error:
             self.counters["malformed frame"] += 1
@@ -178,8 +189,21 @@ class PairMember(Ownership):
 
     def _beat(self, now: float) -> None:
         self._beat_counter += 1
-        beat = Beat(self._boot_id, self._beat_counter, self.epoch, self.owns, self.health, now, self.lineage)
+        beat = Beat(
+            self._boot_id, self._beat_counter, self.epoch, self.owns, self.health, now, self.lineage, self._dismissal
+        )
         self._effects.append(fx.SendBeat(seal_beat(beat, self._beat_key)))
+
+    def _pulse(self, now: float) -> None:
+        """Keep an idle channel alive, and find out about one that is not: an end that sends nothing would never."""
+        if not self.channel_is_up:
+            return
+        self._quiet_ticks += 1
+        if self._quiet_ticks > CHANNEL_QUIET_TICKS:
+            self._reset_channel("nothing arrives on it")
+            self.channel_down(False, now)
+        elif self._greeted:
+            self._send(frames.Pulse(self.epoch))
 
     def _judge(self, now: float) -> None:
         if self.role is Role.HANDING_OVER:
@@ -204,12 +228,17 @@ class PairMember(Ownership):
             self._cold_start(now)
 
     def _mind_the_channel(self, now: float) -> None:
-        """A partner that beats but cannot be reached by the channel is no backup: commits would wait for ever."""
+        """A partner that beats but cannot be reached by the channel is no backup: commits would wait for ever.
+
+        One that is in sync may take over: it has to give that up first.
+        """
         lost = not self.channel_is_up and self.log.backup is not BackupState.ABSENT
         self._channel_down_ticks = self._channel_down_ticks + 1 if lost else 0
         if self._channel_down_ticks > CHANNEL_PATIENCE_TICKS:
-            self._channel_down_ticks = 0
-            self._backup_gone(proof=False, now=now)
+            if self.rivalry.exists:
+                self._dismiss()
+            else:
+                self._backup_gone(proof=False, now=now)
 
     def _partner_silent(self, now: float) -> None:
         if self.channel_is_up:
@@ -332,6 +361,7 @@ class PairMember(Ownership):
             self._send(frames.Nack(self.epoch))
             return
         innocent = self.rivalry.heir == self.partner.boot_id and not self.rivalry.doubt
+        self._dismissal = 0
         self.log.reset(BackupState.JOINING)
         self._effects.append(fx.Released(self.log.number))
         self._effects.append(fx.SetLeasing(Leasing.FREE, self._end_rivalry(innocent)))
@@ -382,6 +412,9 @@ class PairMember(Ownership):
     def _on_forward(self, frame: frames.Forward, now: float) -> None:
         self._effects.append(fx.Forwarded(frame.data))
 
+    def _on_pulse(self, frame: frames.Pulse, now: float) -> None:
+        """It has arrived: that is all."""
+
     def _on_goodbye(self, frame: frames.Goodbye, now: float) -> None:
         self._partner_dead(now)
 
@@ -397,4 +430,5 @@ class PairMember(Ownership):
         frames.SwitchoverRequest: _on_switchover_request,
         frames.Forward: _on_forward,
         frames.Goodbye: _on_goodbye,
+        frames.Pulse: _on_pulse,
     }
