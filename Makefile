@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 VENV := .venv/.complete
 
-.PHONY: demo test test-fast check bench clean packages
+.PHONY: demo test test-fast sim check bench clean packages
 
 demo: $(VENV) packages  ## a cluster, a tunnel, a fault; prints what the tunnel felt
 	@$(BIN)/ipsecha lab failover $(DEMO)
@@ -14,6 +14,9 @@ test: $(VENV) packages  ## everything; tests that need root or a real peer are s
 
 test-fast: $(VENV)  ## no root, no real peers, under two minutes
 	@$(BIN)/python -m pytest -rs -m "not root and not peer" $(TESTS)
+
+sim: $(VENV)  ## simulated clusters under random faults, one world a seed: make sim SEEDS=1000 SIM="--first 5000"
+	@PYTHONPATH=tests $(BIN)/python -m simulation $(or $(SEEDS),200) $(SIM)
 
 check: $(VENV)  ## style, types, layers, sizes
 	@$(BIN)/ruff check --quiet .

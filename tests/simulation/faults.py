@@ -1,4 +1,4 @@
-"""What goes wrong in a world, and what operators do meanwhile.  Each fault is a function of the world and one member."""
+"""What goes wrong in a world, and what operators do meanwhile.  A fault is a function of the world and one member."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def replay(world: World, node: MemberNode) -> None:
 
 
 def burst(world: World, node: MemberNode) -> None:
-    world.inner_packets(world.random.choice((40, 150)))
+    world.inner_packets(world.random.choice((40, 100)))
 
 
 # Operators and lifetimes
@@ -179,6 +179,12 @@ def play_all(world: World) -> None:
     peace(world, world.members[0])
     for member in world.members:
         restart(world, member)
+
+
+def rekey_all(world: World) -> None:
+    for gateway in [*world.peers, *(one for one in world.members if one.member.owns)]:
+        for spi_in in list(gateway.endpoint.child_index):
+            gateway.ask(gateway.endpoint.rekey_child, spi_in, gateway.now())
 
 
 FAULTS: dict[str, Fault] = {

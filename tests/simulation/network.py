@@ -35,6 +35,7 @@ class Host:
         self.valid_until: dict[str, float] = {}
         self.sockets: dict[Address, SimulatedSocket] = {}
         self.inner: SimulatedInner | None = None
+        self.key_of: Callable[[bytes], bytes] = lambda spi_out: b""
 
     def has(self, address: str, time: float) -> bool:
         return self.valid_until.get(address, -1.0) > time
@@ -210,6 +211,15 @@ class SimulatedPlane(UserspacePlane):
         self._sockets = SimulatedSockets(self)
         host.sockets.clear()
         host.inner = self.device
+        host.key_of = self.key_of
+
+    def key_of(self, spi_out: bytes) -> bytes:
+        """The key under which this gateway sends for an SPI: two owners may have made an SA each with the one SPI that
+        the peer has offered, and then no number of the one is a number of the other."""
+        for live in self._sad.lives.values():
+            if live.spi_out == spi_out:
+                return live.child.keys[len(live.child.keys) // 2 :]
+        return b""
 
     def new_descriptor(self) -> int:
         self._descriptors += 1

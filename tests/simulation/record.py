@@ -53,10 +53,11 @@ class Record:
         self._first_seen: dict[object, float] = {}
         self._ivs: dict[tuple[object, bytes], bytes] = {}
         self._messages: dict[tuple[bytes, int, int, int], bytes] = {}
-        self._numbers: dict[tuple[str, int], set[int]] = defaultdict(set)
+        self._numbers: dict[tuple[str, int, bytes], set[int]] = defaultdict(set)
         self._delivered: dict[tuple[bytes, int], str] = {}
         self._inits: set[bytes] = set()
         self._requests: dict[tuple[bytes, int, int], tuple[float, float, str]] = {}  # unanswered: first and last sent
+        self._begun: dict[bytes, str] = {}  # IKE SAs whose IKE_AUTH the cluster has sent, with the peer's address
         self._used: set[bytes] = set()  # IKE SAs that an owner has used after it made them
         self._last_sent: dict[tuple[bytes, bool, bool], tuple[int, dict[int, bytes]]] = {}
 
@@ -97,7 +98,7 @@ class Record:
 
     def _esp(self, host: Host, datagram: Datagram, data: bytes) -> None:
         spi, number = _ESP.unpack_from(data)
-        sa = (datagram.destination[0], spi)
+        sa = (datagram.destination[0], spi, host.key_of(data[:4]))
         self._first_seen.setdefault(sa, self.timeline.time)
         numbers = self._numbers[sa]
         if number in numbers:
@@ -136,7 +137,9 @@ class Record:
         self, host: Host, datagram: Datagram, spis: bytes, flags: int, number: int, fragment: int, data: bytes
     ) -> None:
         response = bool(flags & RESPONSE)
-        if host.name in CLUSTER_HOSTS and (response or number > 1):
+        if host.name in CLUSTER_HOSTS and not response and number == 1:
+            self._begun.setdefault(spis, datagram.destination[0])
+        elif host.name in CLUSTER_HOSTS:
             self._used.add(spis)
         if response:
             self._requests.pop((spis, (flags & INITIATOR) ^ INITIATOR, number), None)
@@ -154,15 +157,20 @@ class Record:
             last[1][fragment] = data
 
     def unanswered(self, address: str, before: float, after: float) -> list[str]:
-        """Requests from or to ``address`` that were first sent ``before`` and last repeated ``after``, and that nobody has
-        answered.  An IKE SA that the cluster initiated, and whose owner was gone before it was replicated, is no loss:
-        the peer cannot have used it yet."""
+        """Requests from or to ``address`` that were first sent ``before`` and last repeated ``after``, and that nobody
+        has answered.  An IKE SA that the cluster initiated, and whose owner was gone before it was replicated, is no
+        loss: the peer cannot have used it yet."""
         return [
             f"{key[0].hex()[:6]}:{key[0].hex()[16:22]} q{key[2]}"
             for key, (first, last, between) in self._requests.items()
             if first < before and last > after and address in between.split()
             if key[0] in self._used and not self.excused(key[0])
         ]
+
+    def unconfirmed(self) -> set[str]:
+        """Peers with which the cluster has begun an IKE SA that it has not used yet: they may hold one that no member
+        knows, since the request of IKE_AUTH leaves before there is anything to replicate."""
+        return {address for spis, address in self._begun.items() if spis not in self._used}
 
     def covers(self, who: str, sa: IkeSa) -> None:
         """A new owner's record must know of every message that has ever left the cluster (output commit)."""

@@ -1,4 +1,4 @@
-"""Whole clusters under random faults, with their peers; every run is judged by the record of what went over the wires."""
+"""Whole clusters and their peers under random faults, judged by the record of what went over the wires."""
 
 from __future__ import annotations
 

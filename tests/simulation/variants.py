@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from ipsecha.cluster import effects as fx
 from ipsecha.cluster import frames
@@ -31,14 +31,16 @@ class _AckBeforeApply(PairMember):
 
     _late: fx.ClusterEffect | None = None
 
-    def _on_write(self, frame: frames.Commit | frames.Leases | frames.SnapshotEnd, now: float) -> None:
-        super()._on_write(frame, now)
+    def _acknowledge_first(self, frame: frames.Commit, now: float) -> None:
+        PairMember._on_frame[frames.Commit](self, frame, now)
         applied = [effect for effect in self._effects if isinstance(effect, fx.Apply)]
         if applied:
             self._effects.remove(applied[-1])
             if self._late is not None:
                 self._effects.append(self._late)
             self._late = applied[-1]
+
+    _on_frame: ClassVar[dict[type, Any]] = {**PairMember._on_frame, frames.Commit: _acknowledge_first}
 
 
 class _EpochNotChecked(PairMember):
@@ -52,7 +54,6 @@ class _SnapshotWithoutTail(PairMember):
     def commit(self, changes: Sequence[Change], now: float) -> int:
         if self.log.backup is not BackupState.JOINING:
             return super().commit(changes, now)
-        self.log.commit(self.epoch, changes, now)
         self._effects.append(fx.Released(self.log.number))
         return self.log.number
 
@@ -157,19 +158,28 @@ def _stale_records_kept(node: MemberNode) -> None:
 VARIANTS: dict[str, tuple[Variant, set[str]]] = {
     variant.name: (variant, checkers)
     for variant, checkers in (
-        (Variant("no-output-commit", member=_NoOutputCommit), {"I4"}),
-        (Variant("carried-out-before-commit", prepare=_install_before_commit), {"I4"}),
-        (Variant("response-not-in-the-record", prepare=_without_responses), {"I4"}),
-        (Variant("request-not-in-the-record", prepare=_without_request), {"I4"}),
+        (Variant("no-output-commit", member=_NoOutputCommit), {"I4", "commit"}),
+        (Variant("carried-out-before-commit", prepare=_install_before_commit), {"I4", "commit"}),
+        (Variant("response-not-in-the-record", prepare=_without_responses), {"I4", "commit"}),
+        (Variant("request-not-in-the-record", prepare=_without_request), {"I4", "commit"}),
         (Variant("epoch-not-checked", member=_EpochNotChecked), {"I5"}),
         (Variant("epoch-does-not-grow", member=_SameEpoch), {"I1", "I5"}),
         (Variant("iv-without-incarnation", endpoint=_IvWithoutIncarnation), {"I1"}),
-        (Variant("ack-before-apply", member=_AckBeforeApply), {"I4"}),
-        (Variant("takeover-at-the-ceiling", member=_TakeoverAtTheCeiling), {"I2"}),
-        (Variant("floor-below-the-ceiling", prepare=_floor_below_the_ceiling), {"I3"}),
-        (Variant("lease-without-ack", prepare=_lease_without_ack), {"I3"}),
-        (Variant("snapshot-without-tail", member=_SnapshotWithoutTail), {"I4", "commit"}),
-        (Variant("stale-records-kept", prepare=_stale_records_kept), {"I4", "commit"}),
+        (Variant("ack-before-apply", member=_AckBeforeApply), {"I4", "commit"}),
+        (Variant("takeover-at-the-ceiling", member=_TakeoverAtTheCeiling, faults=("partition", "cut_lan")), {"I2"}),
+        (Variant("floor-below-the-ceiling", prepare=_floor_below_the_ceiling, faults=("crash", "hang")), {"I3"}),
+        (
+            Variant("lease-without-ack", prepare=_lease_without_ack, faults=("crash", "slow_channel", "break_channel")),
+            {"I3", "I4"},
+        ),
+        (
+            Variant("snapshot-without-tail", member=_SnapshotWithoutTail, faults=("break_channel", "slow_channel")),
+            {"I4", "commit"},
+        ),
+        (
+            Variant("stale-records-kept", prepare=_stale_records_kept, faults=("lose_beats", "cut_channel")),
+            {"I4", "commit"},
+        ),
     )
 }
 """By name: what is broken, and the checkers that may be the first to notice."""

@@ -29,12 +29,13 @@ RECORDED = 400
 
 @dataclass
 class Variant:
-    """What a deliberately broken cluster is made of."""
+    """What a deliberately broken cluster is made of; ``faults``: those under which it shows soonest."""
 
     name: str = "sound"
     member: type[PairMember] = PairMember
     endpoint: type[IkeEndpoint] = IkeEndpoint
     prepare: Any = field(default=lambda node: None)
+    faults: tuple[str, ...] = ()
 
 
 class World:
@@ -128,14 +129,17 @@ class World:
     # Ownership
 
     def activated(self, node: MemberNode, epoch: int) -> None:
+        again = epoch in node.epochs_owned
         self.failovers += 1
         self.record.activated(node.process.name, epoch)
         node.epochs_owned.append(epoch)
         if node.member.lineage == epoch:
             self.record.lost_at = self.time
         self.served(node)
-        for sa in node.endpoint.sas.values():
+        for sa in () if again else node.endpoint.sas.values():
             self.record.covers(node.process.name, sa)
+        for address in self.record.unconfirmed():
+            self.excuse(next(site for site in self.sites if site.address == address))
         if self.random.random() < 0.5:
             self.timeline.at(self.random.random() * 0.3, self.replay)
 
@@ -146,9 +150,14 @@ class World:
         only I1 and I2 are promised until there is a backup in sync again.
         """
         other = self.members[1 - node.index]
-        if node.serves and node.member.log.backup is BackupState.IN_SYNC:
-            self._branches.clear()
-        elif (node.serves and other.process.alive and (other.serves or other.member.in_sync)) or (node.serves and self._branches):
+        if not node.serves:
+            return
+        if other.process.alive and other.member.in_sync and other.member.epoch == node.member.epoch:
+            if node.member.log.backup is BackupState.IN_SYNC:
+                self._branches.clear()
+            else:
+                self._branches.add(node.name)
+        elif self._branches or (other.process.alive and (other.member.owns or other.member.in_sync)):
             self._branches.add(node.name)
         split = len(self._branches) == 2
         if split != self.record.splitting:
