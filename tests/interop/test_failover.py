@@ -12,6 +12,7 @@ from ipsecha.lab import network, stage
 from ipsecha.lab.failover import Fault, play, wait_for_pair
 from ipsecha.lab.loopback import on_loopback
 from ipsecha.lab.member import Member
+from ipsecha.lab.namespaces import set_cables
 from ipsecha.lab.scenes import PeerKind, in_namespaces
 from ipsecha.lab.stage import CHILD, CONNECTION, Tunnel
 from ipsecha.lab.strongswan import StrongSwan
@@ -116,3 +117,31 @@ def test_without_root_on_loopback(tmp_path: Path, fault: Fault) -> None:
     with on_loopback(tmp_path) as scene:
         outcome = play(scene, fault, timeline, steady_s=0.3)
         assert outcome.holds, outcome.verdicts
+
+
+@pytest.mark.root
+def test_the_synch_cable_alone(tmp_path: Path) -> None:
+    """The members lose their channel but not each other's beats: the owner goes on once its backup knows, nobody takes
+    over, and the pair is protected again when the cable is back."""
+    with in_namespaces(tmp_path, PeerKind.IPSECHA) as scene:
+        active, standby = wait_for_pair(scene.members)
+        scene.bring_up()
+        scene.probes.wait_until_answered()
+        active.wait_for("protection", lambda member: _protection(member) == "protected")
+        set_cables(scene.topology["sw"], standby.name, (network.SYNCH,), connected=False)
+        active.wait_for("its own way", lambda member: _protection(member).startswith("unprotected"))
+        standby.wait_for("giving up", lambda member: _protection(member) != "protected")
+        scene.probes.wait_until_answered()
+        assert (active.role(), standby.role()) == ("active", "standby")
+        set_cables(scene.topology["sw"], standby.name, (network.SYNCH,), connected=True)
+        active.wait_for("protection again", lambda member: _protection(member) == "protected")
+        standby.wait_for("being in sync again", lambda member: _protection(member) == "protected")
+        scene.probes.settle()
+        for report in scene.probes.reports():
+            timeline(f"longest gap {report.longest_gap_s * 1000:.0f} ms, {report.lost} of {report.sent} probes lost")
+            assert report.duplicates == 0
+
+
+def _protection(member: Member) -> str:
+    cluster = member.status().cluster
+    return cluster.protection if cluster is not None else ""
