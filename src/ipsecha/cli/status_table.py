@@ -46,7 +46,7 @@ def _role_style(role: str) -> str:
 def _protection_style(cluster: ClusterView) -> str:
     if cluster.protection == "protected":
         return _GOOD
-    return _FAIR if cluster.protection == "joining" else _BAD
+    return _FAIR if cluster.protection in ("joining", "reconnecting") else _BAD
 
 
 def _facts(view: StatusView) -> RenderableType:

@@ -76,11 +76,11 @@ def _cluster_view(gateway: Gateway, side: PairSide, config: LoadedConfig) -> Clu
 def protection(member: PairMember) -> str:
     """Whether a failover at this moment would keep the SAs, in a word that scripts may compare."""
     if member.role is Role.STANDBY:
-        return "protected" if member.in_sync else "joining"
+        return "joining" if not member.in_sync else "protected" if member.channel_is_up else "reconnecting"
     if not member.owns:
         return "none"
     if member.log.backup is BackupState.IN_SYNC:
-        return "protected"
+        return "protected" if member.channel_is_up else "reconnecting"
     if member.log.backup is BackupState.JOINING:
         return "joining"
     return "unprotected (proof)" if member.alone_by_proof else "unprotected (silence)"

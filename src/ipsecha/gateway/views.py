@@ -18,7 +18,7 @@ class ClusterView(msgspec.Struct):
     mode: str = ""  # "hot-standby"
     role: str = ""  # "active", "standby", "starting", "isolated", "handing-over"
     epoch: int = 0
-    protection: str = ""  # "protected", "joining", "unprotected (proof)", "unprotected (silence)"
+    protection: str = ""  # "protected", "reconnecting", "joining", "unprotected (proof)", "unprotected (silence)"
     partner: str = ""  # the other member's name
     partner_state: str = ""  # "connected", "silent", "refused", "unknown"
     last_beat_s: float | None = None  # age of the partner's last beat
