@@ -223,6 +223,7 @@ class MemberNode(Node):
         watched(fx.SetLeasing, lambda effect: None)
         watched(fx.Released, lambda effect: None)
         watched(fx.Apply, lambda effect: world.applied(self))
+        watched(fx.ApplyLeases, lambda effect: world.applied(self))
         watched(fx.DiscardRecords, lambda effect: world.served(self))
         actions[fx.ClusterReport] = lambda effect: world.record.note(self.process.name, effect.text)
 

@@ -6,7 +6,7 @@ import pytest
 
 from simulation.play import judged
 
-SEEDS = 80
+SEEDS = 60
 BATCH = 10
 
 
