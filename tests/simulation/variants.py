@@ -159,6 +159,11 @@ def _stale_records_kept(node: MemberNode) -> None:
     node.side._actions[fx.DiscardRecords] = lambda effect: node.endpoint.deactivate()
 
 
+def _announced_once(node: MemberNode) -> None:
+    """An owner does not say again who has the addresses when its rival has given up."""
+    node.side._announce_repeatedly = lambda epoch, delays_s: None  # type: ignore[method-assign]
+
+
 VARIANTS: dict[str, tuple[Variant, set[str]]] = {
     variant.name: (variant, checkers)
     for variant, checkers in (
@@ -172,6 +177,7 @@ VARIANTS: dict[str, tuple[Variant, set[str]]] = {
         ),
         (Variant("epoch-does-not-grow", member=_SameEpoch), {"I1", "I5"}),
         (Variant("iv-without-incarnation", endpoint=_IvWithoutIncarnation), {"I1"}),
+        (Variant("announced-once", prepare=_announced_once, faults=("partition",)), {"I4"}),
         (Variant("ack-before-apply", member=_AckBeforeApply), {"I4", "commit"}),
         (Variant("takeover-at-the-ceiling", member=_TakeoverAtTheCeiling, faults=("partition", "cut_lan")), {"I2"}),
         (Variant("floor-below-the-ceiling", prepare=_floor_below_the_ceiling, faults=("crash", "hang")), {"I3"}),
