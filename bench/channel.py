@@ -1,7 +1,8 @@
 """What the synch channel carries: for each event of an SA's life, and for each second of traffic.
 
 It is to carry events, not packets: a second of 20,000 packets should cost hardly more than a second of ten.  Frames
-and octets are those of both members, acknowledgements included, before TLS (22 octets a record) and TCP.
+and octets are those of both members, acknowledgements included, before TLS (22 octets a record) and TCP.  The pulses
+with which the members see that the channel works come on top, at a rate that nothing changes; they stand alone.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from typing import NamedTuple
 
 from bench import sites
 from bench.figures import Context, Figure, Goal, Topic
+from ipsecha.cluster.epoch import first_term, make_epoch
+from ipsecha.cluster.frames import Pulse, encode_frame
 from ipsecha.lab import network, stage
 from ipsecha.lab.failover import wait_for_pair
 from ipsecha.lab.member import Member
@@ -27,6 +30,7 @@ REPEATS, QUICK_REPEATS = 10, 3
 SECONDS, QUICK_SECONDS = 5.0, 2.0
 DPD_S = 4.0
 QUIET_S = 0.3
+PULSE_OCTETS = len(encode_frame(Pulse(make_epoch(first_term(time.time()), 0)))) + 4
 GENERATOR = Path(__file__).with_name("generator.py")
 PYTHON = "python3"
 FLAT = 2.0
@@ -60,7 +64,12 @@ class Scene(NamedTuple):
         frames, octets = (
             sum(counters.get(f"channel-{what}-{way}", 0) for way in ("in", "out")) for what in ("frames", "bytes")
         )
-        return Load(frames, octets)
+        pulses = self.pulses(counters)
+        return Load(frames - pulses, octets - pulses * PULSE_OCTETS)
+
+    @staticmethod
+    def pulses(counters: dict[str, int]) -> int:
+        return counters.get("cluster-pulses-in", 0) + counters.get("cluster-pulses-out", 0)
 
     def settled(self) -> Load:
         """The load once the channel has been quiet for a moment."""
@@ -170,10 +179,17 @@ def _packets(member: Member) -> int:
     return status.packets_in + status.packets_out
 
 
+def _idle(scene: Scene, seconds: float) -> list[Figure]:
+    before, began = scene.pulses(scene.active.status().counters), time.monotonic()
+    time.sleep(seconds)
+    rate = (scene.pulses(scene.active.status().counters) - before) / (time.monotonic() - began)
+    return _pair("pulses", Load(rate, rate * PULSE_OCTETS), "/s")
+
+
 def run(context: Context) -> list[Figure]:
     repeats, seconds = context.count(REPEATS, QUICK_REPEATS), context.count(SECONDS, QUICK_SECONDS)
     with _scene(context.directory) as scene:
-        figures = _events(scene, repeats, context.step)
+        figures = _idle(scene, seconds) + _events(scene, repeats, context.step)
         context.step("liveness checks")
         figures += _liveness(scene)
         return figures + _traffic(scene, seconds, context.step)

@@ -203,6 +203,7 @@ class PairMember(Ownership):
             self._reset_channel("nothing arrives on it")
             self.channel_down(False, now)
         elif self._greeted:
+            self.counters["pulses-out"] += 1
             self._send(frames.Pulse(self.epoch))
 
     def _judge(self, now: float) -> None:
@@ -413,7 +414,7 @@ class PairMember(Ownership):
         self._effects.append(fx.Forwarded(frame.data))
 
     def _on_pulse(self, frame: frames.Pulse, now: float) -> None:
-        """It has arrived: that is all."""
+        self.counters["pulses-in"] += 1  # it has arrived: that is all
 
     def _on_goodbye(self, frame: frames.Goodbye, now: float) -> None:
         self._partner_dead(now)
