@@ -70,6 +70,7 @@ class Sad:
         self._path_mtu = path_mtu
         self._incarnation = 0
         self._above_lanes = 0
+        self._own_lanes = 0  # where child SAs of our own making begin, for as long as this ownership lasts
         self._wanting: set[int] = set()
         self._unshared: set[int] = set()  # ceilings raised without a backup
         self._unacknowledged: set[int] = set()  # of those, what the present backup has not yet acknowledged
@@ -132,7 +133,7 @@ class Sad:
         self._drop_lives()
         self._own.clear()
         self._incarnation = incarnation
-        self._above_lanes = above_lanes
+        self._above_lanes = self._own_lanes = above_lanes
         self.active = True
 
     def deactivate(self) -> None:
@@ -192,8 +193,14 @@ class Sad:
     def _start_of(self, child: ChildSa) -> tuple[int, int]:
         """Highest numbers inbound and outbound that the owners before may have used; none where there were none."""
         if child.spi_in in self._own:
+            # Ours alone, unless its exchange was under way when a rival went on with the same records: then the rival
+            # may have made it, too, with the same keys.
             self._own.discard(child.spi_in)
-            return 0, 0
+            if not self._own_lanes:
+                return 0, 0
+            (self._unacknowledged if self.leasing is Leasing.LEASED else self._unshared).add(child.spi_in)
+            child.out_ceiling += self._own_lanes * lane_width(child.suite.esn)
+            return 0, child.out_ceiling
         lane = self._above_lanes * lane_width(child.suite.esn)
         exact = self._exact.pop(child.spi_in, None)
         if exact is not None and not lane and exact[2:] == (child.in_ceiling, child.out_ceiling):
@@ -253,6 +260,7 @@ class Sad:
             live.next_out = live.child.out_ceiling + 1
             self._unshared.add(live.spi_in)
         self._above_lanes += lanes
+        self._own_lanes += lanes
         self._own.clear()
 
     def _settle_lanes(self) -> None:
