@@ -176,6 +176,7 @@ class PairSide:
         gateway.divert = None
         gateway.endpoint.activate(number, self._now)
         self._troubles.clear()
+        self.holds_addresses = False  # though not yet given back after a handover: the partner has announced them since
         self._take_place(effect.epoch)
         kept, self._kept = self._kept, deque(maxlen=KEPT_LIMIT)
         for packet in kept:
@@ -189,8 +190,7 @@ class PairSide:
         held, self.holds_addresses = self.holds_addresses, self._try(self.addresses.claim)
         self.addresses.announce()
         if self.holds_addresses and not held:
-            for delay_s in ANNOUNCE_AT_S[1:]:
-                self.gateway.loop.call_later(delay_s, self._announce, epoch)
+            self._announce_repeatedly(epoch, ANNOUNCE_AT_S[1:])
         if not (listens and self.holds_addresses):
             self.gateway.loop.call_later(TAKE_PLACE_AGAIN_S, self._take_place, epoch)
 
