@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ike_pair import Entropy, connection, esp, proposal
 from ipsecha.cluster import effects as fx
-from ipsecha.cluster.pair import PairMember, PairSettings
+from ipsecha.cluster.pair import PairMember, PairSettings, Role
 from ipsecha.crypto.credentials import ConnectionSecrets, Credentials
 from ipsecha.dataplane.userspace.plane import PlaneConfig
 from ipsecha.gateway.core import Gateway
@@ -139,10 +139,16 @@ class Node:
     def endpoint(self) -> IkeEndpoint:
         return self.gateway.endpoint
 
+    @property
+    def hands_over(self) -> bool:
+        return False
+
     def ask(self, question: Callable[..., Any], *arguments: Any, **more: Any) -> None:
-        """An operator's command, as soon as the process runs."""
+        """An operator's command, as soon as the process runs; refused during a switchover."""
 
         def carry_out() -> None:
+            if self.hands_over:
+                return
             question(*arguments, **more)
             self.gateway.wake()
 
@@ -236,6 +242,10 @@ class MemberNode(Node):
         self.link = None
         self.world.synch.process_gone(not self.host.up)
         self.world.served(self)
+
+    @property
+    def hands_over(self) -> bool:
+        return self.member.role is Role.HANDING_OVER
 
     @property
     def serves(self) -> bool:

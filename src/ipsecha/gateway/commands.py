@@ -132,6 +132,8 @@ class Commands:
         if self._side is not None and not self._side.member.owns:
             partner = self._side.member.settings.members[1 - self._side.member.settings.index]
             raise ControlError("not-active", f"this member does not own the SAs: ask {partner}")
+        if self._gateway.divert is not None:
+            raise ControlError("not-active", "a switchover is under way: ask again in a moment")
 
     def _require_connection(self, connection: str) -> None:
         if self._gateway.endpoint.connection_named(connection) is None:

@@ -213,6 +213,8 @@ class Gateway:
         return True
 
     def _heed_plane_events(self, now: float) -> None:
+        if self.divert is not None:  # handing over: what changes a record now would be known to nobody else
+            return
         events, self._plane_events = self._plane_events, []
         for method, arguments in events:
             self._heed(method, *arguments, now)
