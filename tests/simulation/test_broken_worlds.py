@@ -3,13 +3,13 @@
 | variant | what is broken | noticed by | seeds needed |
 |---|---|---|---|
 | no-output-commit | messages leave before the backup has acknowledged | commit | 9 |
-| carried-out-before-commit | everything is carried out at once, then replicated | I4 | 6 |
+| carried-out-before-commit | everything is carried out at once, then replicated | commit | 2 |
 | response-not-in-the-record | the last response is not replicated | commit | 1 |
 | request-not-in-the-record | the request in flight is not replicated | commit | 1 |
 | epoch-not-checked | writes of a former owner are applied | I5 | 59 |
 | epoch-does-not-grow | a takeover keeps the epoch | I5 | 1 |
-| iv-without-incarnation | SK IVs are the counter alone | I1 | 6 |
-| announced-once | the addresses are not announced again once the rival has given up | I4 | 5 |
+| iv-without-incarnation | SK IVs are the counter alone | I1 | 1 |
+| announced-once | the addresses are not announced again once the rival has given up | I4 | 7 |
 | ack-before-apply | the backup acknowledges what it has not applied | commit | 1 |
 | takeover-at-the-ceiling | a takeover after silence starts at the ceiling, not above the lanes | I2 | 60 |
 | floor-below-the-ceiling | the inbound floor is a number below the ceiling | I3 | 23 |
