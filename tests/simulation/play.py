@@ -24,8 +24,9 @@ REPEATED_S = 5.0
 """Requests that are repeated so long after the last fault ought to have had their answer."""
 LARGEST_GAP = 250
 """Inbound numbers that a takeover in the middle of a burst may cost at most: as many packets close the gap."""
-REVIVAL_S = 100.0
-"""So long after the last fault a tunnel is back whose SAs were lost with all who knew them: liveness, the whole
+REVIVAL_S = 250.0
+"""So long after the last fault a tunnel is back whose SAs were lost with all who knew them or were diverged by two
+owners: liveness, the lifetime that a replaced IKE SA has left, the whole
 back-off of a request without an answer, and a new start."""
 
 
