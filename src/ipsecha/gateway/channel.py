@@ -104,12 +104,6 @@ class SynchChannel:
     def is_up(self) -> bool:
         return self._link is not None
 
-    @property
-    def backlog(self) -> int:
-        """Octets that wait in this process to be sent."""
-        transport = self._link.transport if self._link is not None else None
-        return transport.get_write_buffer_size() if transport is not None else 0
-
     async def start(self) -> None:
         """Listen and begin to look for the partner.  Raises OSError when the address cannot be bound."""
         address = self._config.listen

@@ -314,15 +314,8 @@ class PairSide:
         for key, record in effect.changes:
             if record is None:
                 endpoint.forget(key)
-                continue
-            try:
-                sa = decode_record(record)
-            except (msgspec.DecodeError, UnicodeDecodeError) as error:
-                self.counters["malformed records"] += 1
-                log.error("a record from the partner makes no sense: %s", error)
-                self.channel.reset()
-                return
-            endpoint.adopt(sa)
+            else:
+                endpoint.adopt(decode_record(record))  # one that makes no sense is a fault: carry_out contains it
         # installed before the next effect is looked at: it may raise the ceilings of these very SAs
         self.gateway.flush()
 

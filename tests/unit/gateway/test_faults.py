@@ -196,9 +196,10 @@ class Channel:
         self.resets += 1
 
 
-def test_what_was_not_applied_is_not_acknowledged(ring: Ring) -> None:
-    """A record that a standby fails to store: no Ack, and a new channel on which both look anew at who has what; what
-    does not go over the channel is still carried out."""
+@pytest.mark.parametrize("record", [None, b"no record at all"], ids=["a fault", "malformed"])
+def test_what_was_not_applied_is_not_acknowledged(ring: Ring, record: bytes | None) -> None:
+    """A record that a standby fails to store, or cannot read: no Ack, and a new channel on which both look anew at who
+    has what; what does not go over the channel is still carried out."""
     settings = PairSettings("lab", ("alpha", "beta"), 1)
     side = PairSide(ring.gateway, PairMember(settings, bytes), NoAddresses())
     channel: Any = Channel()
@@ -209,7 +210,7 @@ def test_what_was_not_applied_is_not_acknowledged(ring: Ring) -> None:
     ring.gateway.cluster = side
     side.member._effects = [
         fx.SendFrame(b"before"),
-        fx.Apply(((b"gone", None),)),
+        fx.Apply(((b"key", record),)),
         fx.SendFrame(b"the Ack"),
         fx.SendBeat(b"beat"),
     ]
