@@ -1,15 +1,12 @@
 """The IKE endpoint: all IKE SAs of one owner, their tables and timers, and the way in for everything that happens.
 
-Theory of operation.  Every public call is one *step*.  Within a step the exchanges' code changes SAs in place and says
-what follows from it: ``touch`` (the record goes to the backups), ``emit`` (install, update, remove, report) and
-``transmit``.  The step ends by putting these in the order of output commit: replicate, install, transmit.
+Theory of operation.  Every public call is one step (``ipsecha.ike.step``): it changes SAs in place and yields effects.
 
 A standby endpoint (``active`` is False) only adopts and forgets records.  ``activate`` makes it the owner.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 
 from ipsecha.crypto.credentials import Credentials
@@ -36,9 +33,9 @@ from ipsecha.ike.limits import TokenBucket
 from ipsecha.ike.message import IV_COUNTER_BITS
 from ipsecha.ike.negotiation import SuiteMemo
 from ipsecha.ike.reassembly import Reassembly
-from ipsecha.ike.tables import Tables
+from ipsecha.ike.step import Step
 from ipsecha.ike.timers import Timers
-from ipsecha.model.effects import Effect, RemoveChild, Replicate, Report, Transmit, Withdraw
+from ipsecha.model.effects import RemoveChild
 from ipsecha.model.errors import WireError
 from ipsecha.model.numbers import PORT_IKE, PORT_NAT_T, ExchangeType, Notify
 from ipsecha.model.policy import Connection, Policy
@@ -47,16 +44,13 @@ from ipsecha.model.selectors import TrafficSelector
 from ipsecha.model.spi import Entropy, new_ike_spi, slot_of_ike_spi
 from ipsecha.wire.header import FLAG_INITIATOR, FLAG_RESPONSE, Header, parse_header
 
-INFO, WARNING, ERROR = 20, 30, 40
-LAST_RESPONSES = 256
 JITTER_STOCK = 64
 ADDRESSES = 1024
 UNPROTECTED_RATE, UNPROTECTED_BURST = 50.0, 100.0
 INIT_RATE, INIT_BURST = 200.0, 400.0
-REPORT_RATE, REPORT_BURST = 1.0, 20.0
 
 
-class IkeEndpoint(Tables):
+class IkeEndpoint(Step):
     """IKE SAs in both roles, for the slots that one member owns or backs up."""
 
     def __init__(
@@ -75,9 +69,7 @@ class IkeEndpoint(Tables):
         self.slots = tuple(slots)
         self.active = False
         self.incarnation = 0
-        self.now = 0.0  # of the step that runs
         self.timers = Timers()
-        self.counters: dict[str, int] = defaultdict(int)
         self.half_open = HalfOpenTable()
         self.initiations: dict[bytes, Initiation] = {}
         self.cookies = Cookies(entropy)
@@ -91,15 +83,9 @@ class IkeEndpoint(Tables):
         self.starters = exchanges.STARTERS
         self.unprotected_answers = TokenBucket(UNPROTECTED_RATE, UNPROTECTED_BURST)
         self.init_answers = TokenBucket(INIT_RATE, INIT_BURST)  # errors in answer to IKE_SA_INIT
-        self.reports: dict[str, TokenBucket] = {}  # by event: a flood of one kind hides no other
         self._background: standby.BackgroundPass | None = None
-        self._last_responses: dict[bytes, tuple[bytes, ...]] = {}
         self._addresses: dict[Address, Address] = {}
         self._jitter = b""  # drawn, not yet used
-        self._effects: list[Effect] = []
-        self._touched: dict[bytes, IkeSa | None] = {}
-        self._emitted: list[Effect] = []
-        self._transmits: list[Effect] = []
         self._set_policy(policy, credentials)
 
     def _set_policy(self, policy: Policy, credentials: Credentials) -> None:
@@ -112,37 +98,6 @@ class IkeEndpoint(Tables):
         self._backoff: dict[tuple[str, int], float] = {}
 
     # What the exchanges' code may use
-
-    def emit(self, effect: Effect) -> None:
-        """Install, update, remove, report: carried out after the step's replication, before its messages."""
-        self._emitted.append(effect)
-
-    def touch(self, sa: IkeSa) -> None:
-        """The record of ``sa`` has changed: one Replicate at the end of this step, however often it is touched; in the
-        order of the last touches, so that child SAs which change hands never seem to be gone."""
-        self._touched.pop(sa.local_spi, None)
-        self._touched[sa.local_spi] = sa
-
-    def transmit(
-        self, datagrams: tuple[bytes, ...], local: Address, remote: Address, *, stateless: bool = False
-    ) -> None:
-        self._transmits.append(Transmit(datagrams, local, remote, stateless))
-
-    def report(self, event: str, text: str, connection: str = "", level: int = INFO) -> None:
-        self._emitted.append(Report(event, text, connection, level))
-
-    def report_stranger(self, event: str, text: str, connection: str = "", level: int = WARNING) -> None:
-        """Report what anybody can cause: at a limited rate, always counted."""
-        self.counters[event] += 1
-        bucket = self.reports.get(event)
-        if bucket is None:
-            bucket = self.reports[event] = TokenBucket(REPORT_RATE, REPORT_BURST)
-        if bucket.take(self.now):
-            self._emitted.append(Report(event, text, connection, level))
-
-    def count(self, event: str) -> None:
-        """One more of ``event``: what is dropped is counted, not reported."""
-        self.counters[event] += 1
 
     def add_sa(self, sa: IkeSa) -> None:
         """A new IKE SA (from IKE_AUTH or a rekey) with the children that it has: tables, timers, replication.
@@ -168,11 +123,11 @@ class IkeEndpoint(Tables):
             self.reassembly.forget(spi + direction)
         for child in sa.children:
             self.child_index.pop(child.spi_in, None)
-            self._emitted.append(RemoveChild(child.spi_in))
+            self.emit(RemoveChild(child.spi_in))
         exchange = sa.exchange
         if exchange is not None and exchange.kind in (ExchangeKind.NEW_CHILD, ExchangeKind.REKEY_CHILD):
             self.release_child_spi(int.from_bytes(exchange.new_spi, "big"))
-        self._touched[spi] = None
+        self.withdraw(spi)
         connections.lost(self, sa, self.now)
 
     def new_ike_spi(self, sa: IkeSa) -> bytes:
@@ -234,12 +189,6 @@ class IkeEndpoint(Tables):
         if connection is not None and any(child.name == name for child in connections.wanted(connection)):
             connections.lost(self, sa, self.now)
 
-    def remember_last_response(self, digest: bytes, datagrams: tuple[bytes, ...]) -> None:
-        """The last response of an IKE SA that is gone or never came about: its request may come again."""
-        if len(self._last_responses) >= LAST_RESPONSES:
-            del self._last_responses[next(iter(self._last_responses))]
-        self._last_responses[digest] = datagrams
-
     # The way in
 
     def receive(self, data: bytes, local: Address, remote: Address, now: float) -> None:
@@ -271,7 +220,7 @@ class IkeEndpoint(Tables):
             return
         if auth.receive(self, own, header, data, local, remote, now):
             return
-        responses = self._last_responses.get(window.digest_of(data))
+        responses = self.last_responses.get(window.digest_of(data))
         if responses is not None:
             self.transmit(responses, local, remote, stateless=True)
         elif header.flags & FLAG_RESPONSE:
@@ -298,25 +247,6 @@ class IkeEndpoint(Tables):
         self.half_open.expire(self, now)
         due.run(self, now)
         self.end_step()
-
-    def take_effects(self) -> list[Effect]:
-        """What is to be done since the last call, in order."""
-        effects, self._effects = self._effects, []
-        return effects
-
-    def end_step(self) -> None:
-        """Order what the step yielded: replicate, install, transmit."""
-        effects = self._effects
-        if self._touched:
-            for spi, sa in self._touched.items():
-                effects.append(Withdraw(spi) if sa is None else Replicate(sa))
-            self._touched.clear()
-        if self._emitted:
-            effects += self._emitted
-            self._emitted.clear()
-        if self._transmits:
-            effects += self._transmits
-            self._transmits.clear()
 
     def records(self) -> Iterator[IkeSa]:
         """All records, for a snapshot."""
