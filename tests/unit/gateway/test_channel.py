@@ -102,6 +102,40 @@ def test_tls_1_2_is_refused(play: Callable[[Scene], None]) -> None:
     play(scene)
 
 
+@pytest.mark.parametrize("latest", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_whoever_dials_accepts_no_older_version_either(tmp_path: Path, latest: ssl.TLSVersion) -> None:
+    """No downgrade: with the partner's own certificate, and all it is asked for, TLS 1.2 is not spoken."""
+
+    async def scene() -> None:
+        members = Members(tmp_path)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(members.papers["alpha"].certificate, members.papers["alpha"].private_key)
+        context.maximum_version = latest
+        knocks = 0
+        greeted: list[asyncio.StreamWriter] = []
+
+        async def knocked(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            nonlocal knocks
+            knocks += 1
+            try:
+                await writer.start_tls(context)
+            except (OSError, ssl.SSLError):
+                return
+            greeted.append(writer)
+
+        server = await asyncio.start_server(knocked, ALPHA, members.port)
+        await members.beta.channel.start()
+        try:
+            await until(lambda: knocks >= 3 or members.beta.channel.is_up)
+            assert members.beta.channel.is_up == (latest is ssl.TLSVersion.TLSv1_3)
+            assert bool(greeted) == members.beta.channel.is_up
+        finally:
+            await members.beta.channel.stop()
+            server.close()
+
+    asyncio.run(scene())
+
+
 @pytest.mark.parametrize("octets", [b"GET / HTTP/1.1\r\n\r\n", bytes(400), b"\x16\x03\x01\xff\xff" + bytes(70_000)])
 def test_plain_octets_are_refused(play: Callable[[Scene], None], octets: bytes) -> None:
     async def scene(members: Members) -> None:
