@@ -10,9 +10,11 @@ from ipsecha.ike.flags import LEAVING
 from ipsecha.model.records import IkeSa, decode_record, encode_record
 from simulation.faults import FAULTS, REPAIRS, WORK, play_all, rekey_all
 from simulation.gateways import PeerNode
+from simulation.plan import PACKETS, Drawing, Plan
 from simulation.record import Violation
 from simulation.world import Variant, World
 
+LEVEL = "full"
 ROUNDS = 22
 SETTLE_S = 14.0
 """So long after the last fault every SA works in both directions: the longest pause between two repetitions of a
@@ -30,24 +32,38 @@ owners: liveness, the lifetime that a replaced IKE SA has left, the whole
 back-off of a request without an answer, and a new start."""
 
 
-def play(world: World, rounds: int = ROUNDS, faults: Sequence[str] = ()) -> None:
-    """Each run has only some kinds of faults, so that in some a rare combination is frequent; or those given."""
-    chance = world.random
-    faults = faults or chance.sample(sorted(FAULTS), chance.randint(1, 4))
-    work = chance.sample(sorted(WORK), chance.randint(2, 5))
-    kinds = [*faults, *work, *work, *faults, *sorted(REPAIRS)[: chance.randint(1, 3)], "restart"]
-    world.record.note("", f"faults: {' '.join(faults)}; work: {' '.join(work)}; {len(world.sites)} peers")
-    actions = {**FAULTS, **WORK, **REPAIRS}
-    world.start()
-    world.run(chance.choice((0.05, 1.0)))
+def draw(seed: int, faults: Sequence[str] = (), rounds: int = ROUNDS) -> Plan:
+    """What happens in the world of a seed; with faults of the given kinds, or of some."""
+    drawing = Drawing(LEVEL, seed)
+    chance = drawing.chance
+    kinds = list(faults) or drawing.kinds(FAULTS, 1, 4)
+    work = drawing.kinds(WORK, 2, 5)
+    choice = [*kinds, *work, *work, *kinds, *sorted(REPAIRS)[: chance.randint(1, 3)], "restart"]
+    drawing.pause(chance.choice((0.05, 1.0)))
     for _ in range(rounds):
         for _ in range(chance.randint(1, 4)):
-            world.inner_packets(chance.choice((1, 1, 8)))
-            world.run(chance.random() * chance.choice((0.002, 0.02, 0.2, 0.4)))
+            drawing.event(PACKETS, count=chance.choice((1, 1, 8)))
+            drawing.pause(chance.random() * chance.choice((0.002, 0.02, 0.2, 0.4)))
+        drawing.event(chance.choice(choice), member=chance.randrange(2))
+    return Plan(LEVEL, seed, tuple(drawing.events), kinds=(*kinds, *work))
+
+
+def play(world: World, plan: Plan) -> None:
+    """Faults among traffic, then peace.  Raises Violation where a checker finds something."""
+    actions = {**FAULTS, **WORK, **REPAIRS}
+    world.record.note("", f"kinds: {' '.join(plan.kinds)}; {len(world.sites)} peers; variant {world.variant.name}")
+    world.start()
+    for event in plan.events:
+        world.run(event.pause_s)
+        world.random.seed(event.chance)
+        if event.what == PACKETS:
+            world.inner_packets(event.count)
+            continue
         _records(world)
-        kind, node = chance.choice(kinds), chance.choice(world.members)
-        world.record.note(node.name, f"--- {kind}")
-        actions[kind](world, node)
+        node = world.members[event.member]
+        world.record.note(node.name, f"--- {event.what}")
+        actions[event.what](world, node)
+    world.random.seed(plan.seed)
     settle(world)
 
 
@@ -148,10 +164,15 @@ def _comparable(sa: IkeSa) -> bytes:
 
 def judged(seed: int, variant: Variant | None = None) -> World:
     """The world of a seed after a whole run.  Raises Violation with the end of its trace."""
-    world = World(seed, variant)
+    return replayed(draw(seed, variant.faults if variant else ()), variant)
+
+
+def replayed(plan: Plan, variant: Variant | None = None, lines: int = 120) -> World:
+    """The world of a plan after a whole run.  Raises Violation with the last ``lines`` of its trace."""
+    world = World(plan.seed, variant, plan.peers)
     try:
-        play(world, faults=world.variant.faults)
+        play(world, plan)
     except Violation as violation:
-        violation.add_note("\n".join([f"seed {seed}", *world.record.lines[-120:]]))
+        violation.add_note("\n".join([f"seed {plan.seed}", *world.record.lines[-lines:]]))
         raise
     return world

@@ -39,14 +39,15 @@ class Variant:
 
 
 class World:
-    def __init__(self, seed: int, variant: Variant | None = None) -> None:
+    def __init__(self, seed: int, variant: Variant | None = None, peers: int = 0) -> None:
         self.seed = seed
         self.variant = variant or Variant()
         self.timeline = Timeline(seed)
         self.random = self.timeline.random
         self.record = Record(self.timeline)
         self.network = OuterNetwork(self.timeline, self._tap)
-        self.sites = [Site(self, number + 1) for number in range(self.random.choice((1, 1, 2, 3)))]
+        count = self.random.choice((1, 1, 2, 3))
+        self.sites = [Site(self, number + 1) for number in range(peers or count)]
         self.peers = [PeerNode(self, site) for site in self.sites]
         self.members = [MemberNode(self, 0), MemberNode(self, 1)]
         self.synch = SynchNetwork(self.timeline, self.members, self._frame)  # type: ignore[arg-type]
@@ -130,7 +131,7 @@ class World:
 
     def activated(self, node: MemberNode, epoch: int) -> None:
         again = epoch in node.epochs_owned
-        self.failovers += 1
+        self.failovers += node.member.lineage != epoch  # a cold start is none
         self.record.activated(node.process.name, epoch)
         node.epochs_owned.append(epoch)
         if node.member.lineage == epoch:

@@ -1,0 +1,103 @@
+"""A run as data: what is to happen, drawn from a seed, so that a failing run can be cut down, kept and told."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+PACKETS = "packets"
+CHANCE = 1 << 32
+
+
+class Event(msgspec.Struct, frozen=True, omit_defaults=True):
+    """After a pause something happens, to one member or to all.  ``chance`` is the seed of whatever is left to chance
+    from here on to the next event: so events may be taken out without a change to the others."""
+
+    pause_s: float
+    what: str
+    chance: int
+    member: int = 0
+    count: int = 0
+
+    def __str__(self) -> str:
+        if self.what == PACKETS:
+            return f"{self.count} packets each way" if self.count else "traffic"
+        return f"{'ab'[self.member]}: {self.what.replace('_', ' ')}"
+
+
+class Plan(msgspec.Struct, frozen=True, omit_defaults=True):
+    """``level``: in which kind of world.  ``seed``: of the world, before anything happens in it.  ``peers``: how many;
+    0: as many as the seed gives.  ``kinds``: faults that a fault may bring along."""
+
+    level: str
+    seed: int
+    events: tuple[Event, ...]
+    peers: int = 0
+    kinds: tuple[str, ...] = ()
+    variant: str = "sound"
+    found: str = ""  # the checker that found something when this was kept, and what
+
+    def story(self) -> str:
+        """What happens in it, one line an event, packets gathered."""
+        lines = [f"level {self.level}, seed {self.seed}, {self.peers or 'some'} peers, {self.variant} members"]
+        time, packets = 0.0, 0
+        for event in self.events:
+            time += event.pause_s
+            if event.what == PACKETS:
+                packets += max(event.count, 1)
+                continue
+            if packets:
+                lines.append(f"{'':9}  ... {packets} rounds of packets ...")
+                packets = 0
+            lines.append(f"{time:9.4f}  {event}")
+        if packets:
+            lines.append(f"{'':9}  ... {packets} rounds of packets ...")
+        return "\n".join([*lines, f"{time:9.4f}  the faults are over"])
+
+    @property
+    def seconds(self) -> float:
+        return sum(event.pause_s for event in self.events)
+
+
+class Drawing:
+    """Draws the events of one plan; each draw is a function of the seed alone."""
+
+    def __init__(self, level: str, seed: int) -> None:
+        self.chance = random.Random(f"{level}/{seed}")
+        self.events: list[Event] = []
+        self._pause_s = 0.0
+
+    def pause(self, seconds: float) -> None:
+        self._pause_s += round(seconds, 6)
+
+    def event(self, what: str, member: int = 0, count: int = 0) -> None:
+        self.events.append(Event(round(self._pause_s, 6), what, self.chance.randrange(CHANCE), member, count))
+        self._pause_s = 0.0
+
+    def kinds(self, known: Mapping[str, Any], least: int, most: int) -> list[str]:
+        """Each run has only some kinds of faults, so that in some a rare combination is frequent."""
+        return self.chance.sample(sorted(known), self.chance.randint(least, most))
+
+
+def encode_plan(plan: Plan) -> bytes:
+    return msgspec.json.format(msgspec.json.encode(plan), indent=1) + b"\n"
+
+
+def decode_plan(data: bytes) -> Plan:
+    """Raises msgspec.ValidationError where it is none."""
+    return msgspec.json.decode(data, type=Plan)
+
+
+def without(plan: Plan, taken: Sequence[int]) -> Plan:
+    """The plan without some of its events; the others keep their times."""
+    gone, kept, pause_s = set(taken), [], 0.0
+    for index, event in enumerate(plan.events):
+        if index in gone:
+            pause_s += event.pause_s
+        else:
+            kept.append(msgspec.structs.replace(event, pause_s=round(event.pause_s + pause_s, 6)))
+            pause_s = 0.0
+    return msgspec.structs.replace(plan, events=tuple(kept))
