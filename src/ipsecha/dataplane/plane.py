@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Literal, NamedTuple, Protocol
 
-from ipsecha.ipsec.sad import PlaneEvents
+from ipsecha.ipsec.ceilings import PlaneEvents
 from ipsecha.model.leases import Leasing
 from ipsecha.model.policy import Policy
 from ipsecha.model.records import Address, ChildSa, IkeSa, LeaseEntry

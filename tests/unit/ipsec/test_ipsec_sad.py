@@ -17,8 +17,8 @@ from esp_pair import (
     sequence_number,
     udp,
 )
+from ipsecha.ipsec.ceilings import HOLD_LIMIT
 from ipsecha.ipsec.live import END, END_ESN
-from ipsecha.ipsec.sad import HOLD_LIMIT
 from ipsecha.model.leases import LANE, LANE_ESN, Leasing
 from ipsecha.model.policy import Policy
 from ipsecha.model.records import IkeFlag, LeaseEntry

@@ -1,0 +1,166 @@
+"""How far the sequence numbers of installed child SAs may go: what is asked of the backup, what it has acknowledged,
+and what the record says of it.
+
+The packet path asks ``may_send`` and ``may_deliver`` when a number is above its lease's mark; what the backup does not
+know yet waits in bounded queues.  Which of the three modes holds, and what a change of ownership means for the numbers,
+is decided in ``ipsec.sad``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Protocol
+
+from ipsecha.ipsec.leases import CHANNEL_BUDGET, LeaseBudget
+from ipsecha.ipsec.live import LiveSa
+from ipsecha.model.leases import Leasing
+from ipsecha.model.records import Address, ChildSa, IkeSa, LeaseEntry
+
+HOLD_LIMIT = 512  # packets of one SA and direction that wait for a lease
+HOLD_LIMIT_TOTAL = 16384
+
+
+class PlaneEvents(Protocol):
+    """What the data plane tells the gateway; called in the middle of packet processing, so quick."""
+
+    def soft_limit(self, spi_in: int) -> None: ...
+    def hard_limit(self, spi_in: int) -> None: ...
+    def acquire(self, connection: str, child: str) -> None: ...
+    def peer_moved(self, spi_in: int, remote: Address) -> None: ...
+    def traffic_in(self, spis_in: list[int]) -> None: ...
+    def must_rekey(self, spi_in: int) -> None: ...
+    def unknown_spi(self, spi: int, remote: Address) -> None: ...
+    def leases_wanted(self) -> None: ...
+    def child_used(self, spi_in: int) -> None: ...
+
+
+class Ceilings:
+    """The leases of all child SAs, by inbound SPI."""
+
+    def __init__(self, events: PlaneEvents, channel_budget: int = CHANNEL_BUDGET) -> None:
+        self.events = events
+        self.lives: dict[int, LiveSa] = {}
+        self.leasing = Leasing.LEASED
+        self.budget = LeaseBudget(channel_budget)
+        self.held = 0  # packets that wait for a lease
+        self._installed: dict[int, tuple[IkeSa, ChildSa]] = {}
+        self._wanting: set[int] = set()
+        self._unshared: set[int] = set()  # ceilings raised without a backup
+        self._unacknowledged: set[int] = set()  # of those, what the present backup has not yet acknowledged
+        self._early: dict[int, LeaseEntry] = {}  # ceilings of child SAs whose records are still on their way
+
+    def may_send(self, live: LiveSa, now: float) -> bool:
+        """Whether ``next_out`` may be used; called when it is above the lease's mark, and asks for more there."""
+        number = live.next_out
+        if number > live.soft_number and not live.soft_done:
+            live.soft_done = True
+            self.events.soft_limit(live.spi_in)
+        if number > live.end:
+            self.exhausted(live)
+            return False
+        lease = live.out_lease
+        if lease.wants_more(number):
+            ceiling = lease.request(number, now, self.budget.widening)
+            self._extend(live, outbound=ceiling)
+        if live.lane_start and number > live.lane_start and not live.must_rekey_done:
+            live.must_rekey_done = True
+            self.events.must_rekey(live.spi_in)
+        return number <= lease.limit
+
+    def may_deliver(self, live: LiveSa, number: int, now: float) -> bool:
+        """The same for an inbound number, whose packet has passed the integrity check."""
+        lease = live.in_lease
+        if lease.wants_more(number):
+            self._extend(live, inbound=lease.request(number, now, self.budget.widening))
+        return number <= lease.limit
+
+    def exhausted(self, live: LiveSa) -> None:
+        """The SA can carry no more: once an event, then only drops (RFC 4303 section 3.3.3)."""
+        if not live.hard_done:
+            live.hard_done = True
+            self.events.hard_limit(live.spi_in)
+
+    def _extend(self, live: LiveSa, inbound: int = 0, outbound: int = 0) -> None:
+        if self.leasing is Leasing.LEASED:
+            self._want(live.spi_in)
+            return
+        child = live.child
+        self._unshared.add(live.spi_in)
+        if inbound:
+            child.in_ceiling = max(child.in_ceiling, inbound)
+            live.in_lease.grant(child.in_ceiling)
+        if outbound:
+            child.out_ceiling = max(child.out_ceiling, outbound)
+            live.out_lease.grant(child.out_ceiling)
+
+    def _want(self, spi_in: int) -> None:
+        if not self._wanting:
+            self.events.leases_wanted()
+        self._wanting.add(spi_in)
+
+    def lease_requests(self, now: float) -> list[LeaseEntry]:
+        """The extensions that are wanted since the last call; O(those)."""
+        wanting = self._wanting
+        if not wanting:
+            return []
+        self._wanting = set()
+        self.budget.note(len(wanting), now)
+        return [self._entry(spi_in) for spi_in in wanting]
+
+    def _entry(self, spi_in: int) -> LeaseEntry:
+        child = self._installed[spi_in][1]
+        live = self.lives.get(spi_in)
+        if live is None:
+            return LeaseEntry(spi_in, child.in_ceiling, child.out_ceiling)
+        inbound, outbound = live.in_lease.requested, live.out_lease.requested
+        return LeaseEntry(spi_in, max(inbound, child.in_ceiling), max(outbound, child.out_ceiling))
+
+    def grant(self, entries: Iterable[LeaseEntry]) -> list[LiveSa]:
+        """The backup has acknowledged these ceilings: the SAs whose packets were held."""
+        released = []
+        for entry in entries:
+            self._acknowledged(entry)
+            self._raise(entry)
+            live = self.lives.get(entry.spi_in)
+            if live is None:
+                continue
+            live.in_lease.grant(entry.in_ceiling)
+            live.out_lease.grant(entry.out_ceiling)
+            if live.held_in or live.held_out:
+                released.append(live)
+        return released
+
+    def apply_leases(self, entries: Iterable[LeaseEntry]) -> None:
+        """A backup learns the owner's ceilings, those of SAs whose records are still on their way included."""
+        for entry in entries:
+            if entry.spi_in in self._installed:
+                self._raise(entry)
+            else:
+                self._early[entry.spi_in] = entry
+
+    def _acknowledged(self, entry: LeaseEntry) -> None:
+        """Ceilings raised without a backup are known to this one once an entry covers them."""
+        found = self._installed.get(entry.spi_in)
+        if found is not None and (
+            entry.in_ceiling >= found[1].in_ceiling and entry.out_ceiling >= found[1].out_ceiling
+        ):
+            self._unacknowledged.discard(entry.spi_in)
+
+    def _raise(self, entry: LeaseEntry) -> bool:
+        """Raise the ceilings in the record to at least these: whether that changed them."""
+        found = self._installed.get(entry.spi_in)
+        if found is None:
+            return False
+        child = found[1]
+        if entry.in_ceiling <= child.in_ceiling and entry.out_ceiling <= child.out_ceiling:
+            return False
+        child.in_ceiling = max(child.in_ceiling, entry.in_ceiling)
+        child.out_ceiling = max(child.out_ceiling, entry.out_ceiling)
+        return True
+
+    def room_to_hold(self, waiting: int) -> bool:
+        """Whether one more packet may wait for a lease, ``waiting`` of its SA being there already."""
+        if waiting < HOLD_LIMIT and self.held < HOLD_LIMIT_TOTAL:
+            self.held += 1
+            return True
+        return False
