@@ -17,6 +17,9 @@ from ipsecha.model.leases import FIRST_IN_CEILING, FIRST_OUT_CEILING
 INBOUND_HORIZON_S = 0.1  # what a failover may lose of an inbound SA
 OUTBOUND_HORIZON_S = 1.0  # a jump outbound costs nothing
 CHANNEL_BUDGET = 20_000  # lease entries a second
+JUMP = 1 << 16
+"""So far beyond what was asked for no burst gets: packets that must wait are held by the hundred.  A peer that is a
+cluster itself has skipped numbers, and a lease as wide as its jump would cost as many packets at the next takeover."""
 _UNKNOWN = -1.0
 
 
@@ -73,9 +76,11 @@ class Lease:
     def restart(self, limit: int) -> None:
         """What was asked for will not be answered (the backup has changed): begin again with ``limit`` granted.
 
-        -1 where a new backup has acknowledged nothing yet.
+        -1 where a new backup has acknowledged nothing yet.  Numbers may have been skipped on the way: those are no
+        sign of traffic, so the rate is measured afresh.
         """
         self.limit = self.requested = limit
+        self._since = _UNKNOWN
         self._set_mark()
 
     def _set_mark(self) -> None:
@@ -87,7 +92,7 @@ class Lease:
         The rate is that of the last whole horizon, or of the present one as far as it has come: a burst then gets at
         most what it has used, and a stream reaches its rate within a horizon.
         """
-        if self._since == _UNKNOWN or number < self._since_number:
+        if self._since == _UNKNOWN or number < self._since_number or number > self.requested + JUMP:
             self._since, self._since_number = now, number
             return self.size
         elapsed = now - self._since

@@ -71,6 +71,29 @@ def test_after_a_restart_it_asks_again() -> None:
     assert lease.mark < 0
 
 
+def test_numbers_that_the_owner_skips_widen_no_lease() -> None:
+    """Each loss of the backup moves the numbers by lanes: a lease as wide as the jump would double them each time."""
+    lease = outbound_lease(256, END)
+    lease.grant(lease.request(129, 0.0, 1.0))
+    size = lease.size
+    for skipped in range(1, 8):
+        ceiling = lease.limit + (4 << 20)
+        lease.restart(ceiling)
+        lease.restart(-1)
+        lease.grant(lease.request(ceiling + 1, skipped * 0.1, 1.0))
+        assert lease.limit <= ceiling + 1 + size
+
+
+def test_numbers_that_the_peer_skips_widen_no_lease() -> None:
+    """A peer that is a cluster jumps by lanes at its failovers: the next takeover here must not cost as many packets."""
+    lease = inbound_lease(16, END)
+    lease.grant(lease.request(9, 0.0, 1.0))
+    for jump in range(1, 5):
+        number = jump << 22
+        lease.grant(lease.request(number, jump * 0.01, 1.0))
+        assert lease.limit <= number + 16
+
+
 def test_many_busy_sas_widen_all_leases() -> None:
     budget = LeaseBudget(1000)
     now = 0.0
