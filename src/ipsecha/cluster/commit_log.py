@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from enum import Enum
 from itertools import islice
 
-from ipsecha.cluster.frames import Change, Commit, Frame, Leases, SnapshotEnd, pack_leases
+from ipsecha.cluster.frames import Change, Commit, Frame, SnapshotEnd, leases_frame
 from ipsecha.model.records import LeaseEntry
 
 SNAPSHOT_PART = 64
@@ -64,7 +64,7 @@ class CommitLog:
     def extend(self, epoch: int, entries: Sequence[LeaseEntry], now: float) -> Frame:
         number = self._next(now)
         self._leases.append((number, tuple(entries)))
-        return Leases(epoch, number, pack_leases(entries))
+        return leases_frame(epoch, number, entries)
 
     def _next(self, now: float) -> int:
         self.number += 1

@@ -74,7 +74,7 @@ class Apply(msgspec.Struct, frozen=True):
 
 
 class ApplyLeases(msgspec.Struct, frozen=True):
-    """Raise the stored ceilings (never lower them)."""
+    """Raise the stored ceilings; only an entry that ``lowers`` may lower the inbound one."""
 
     entries: tuple[LeaseEntry, ...]
 

@@ -16,6 +16,8 @@ from ipsecha.model.records import LeaseEntry
 
 VERSION = 1
 _LEASE = struct.Struct(">IQQ")
+_LOWERED = struct.Struct(">I")
+_KNOWN = struct.Struct(">IQ")
 
 Change = tuple[bytes, bytes | None]
 """Key (local IKE SPI) and encoded record; None: withdrawn."""
@@ -57,11 +59,17 @@ class Commit(msgspec.Struct, array_like=True, frozen=True):
 
 
 class Leases(msgspec.Struct, array_like=True, frozen=True):
-    """Counter leases as a packed array: SPI, inbound ceiling, outbound ceiling."""
+    """Counter leases as a packed array: SPI, inbound ceiling, outbound ceiling.
+
+    ``lowered``: the SPIs among them whose inbound ceiling replaces a higher one, packed.  A member that does not know
+    this field keeps the higher one, which is safe.  ``known``: SPI and ``LeaseEntry.known`` of SAs that learn.
+    """
 
     epoch: int
     number: int
     packed: bytes
+    lowered: bytes = b""
+    known: bytes = b""
 
 
 class SnapshotEnd(msgspec.Struct, array_like=True, frozen=True):
@@ -190,3 +198,24 @@ def unpack_leases(packed: bytes) -> list[LeaseEntry]:
     if len(packed) % _LEASE.size:
         raise ClusterError(f"lease array of {len(packed)} octets")
     return [LeaseEntry(*fields) for fields in _LEASE.iter_unpack(packed)]
+
+
+def leases_frame(epoch: int, number: int, entries: Sequence[LeaseEntry]) -> Leases:
+    lowered = b"".join([_LOWERED.pack(entry.spi_in) for entry in entries if entry.lowers])
+    known = b"".join([_KNOWN.pack(entry.spi_in, entry.known) for entry in entries if entry.known])
+    return Leases(epoch, number, pack_leases(entries), lowered, known)
+
+
+def lease_entries(frame: Leases) -> list[LeaseEntry]:
+    """Raises ClusterError where an array's length makes no sense."""
+    entries = unpack_leases(frame.packed)
+    if not (frame.lowered or frame.known):
+        return entries
+    if len(frame.lowered) % _LOWERED.size or len(frame.known) % _KNOWN.size:
+        raise ClusterError(f"lease arrays of {len(frame.lowered)} and {len(frame.known)} octets")
+    lowered = {spi for (spi,) in _LOWERED.iter_unpack(frame.lowered)}
+    known: dict[int, int] = dict(_KNOWN.iter_unpack(frame.known))
+    return [
+        LeaseEntry(one.spi_in, one.in_ceiling, one.out_ceiling, one.spi_in in lowered, known.get(one.spi_in, 0))
+        for one in entries
+    ]

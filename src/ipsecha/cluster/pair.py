@@ -221,7 +221,7 @@ class PairMember(Judgement):
         if isinstance(frame, frames.Commit):
             self._effects.append(fx.Apply(frame.changes))
         elif isinstance(frame, frames.Leases):
-            self._effects.append(fx.ApplyLeases(tuple(frames.unpack_leases(frame.packed))))
+            self._effects.append(fx.ApplyLeases(tuple(frames.lease_entries(frame))))
         else:
             self._highest_epoch = max(self._highest_epoch, frame.highest_epoch)
             self.in_sync = True

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from ipsecha.ike import connections
 from ipsecha.model.effects import InstallChild, RemoveChild, UpdateChild
-from ipsecha.model.records import ChildSa, IkeSa
+from ipsecha.model.records import ChildSa, IkeSa, keep_ceilings
 
 if TYPE_CHECKING:
     from ipsecha.ike.endpoint import IkeEndpoint
@@ -45,8 +45,7 @@ def _keep_ceilings(holder: IkeSa | None, child: ChildSa) -> None:
     ceilings than this backup has already acknowledged.  Ceilings never fall."""
     old = holder.child_by_inbound_spi(child.spi_in) if holder is not None else None
     if old is not None:
-        child.in_ceiling = max(child.in_ceiling, old.in_ceiling)
-        child.out_ceiling = max(child.out_ceiling, old.out_ceiling)
+        keep_ceilings(child, old)
 
 
 def forget(endpoint: IkeEndpoint, local_spi: bytes) -> None:

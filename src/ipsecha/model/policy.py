@@ -37,6 +37,14 @@ class TooBig(Enum):
     FRAGMENT = "fragment"  # cut into fragments (IPv4 without DF is cut in either case)
 
 
+class Inbound(Enum):
+    """What a new owner does with inbound numbers that its predecessor may have delivered (RFC 6027 section 3.5)."""
+
+    STRICT = "strict"  # refuses them all: nothing is accepted twice
+    REKEY = "rekey"  # as strict; child SAs that show traffic are rekeyed at once
+    LEARN = "learn"  # takes the first authentic one for the window's new top: replays within one lease are possible
+
+
 class Authentication(Enum):
     PSK = "psk"
     CERTIFICATE = "certificate"
@@ -82,6 +90,7 @@ class Connection(msgspec.Struct, frozen=True, gc=False):
     retransmit_tries: int = 8
     unique: bool = True  # a new IKE SA with INITIAL_CONTACT replaces those of the same peer identity
     keepalive_s: float = 20.0
+    inbound: Inbound = Inbound.STRICT
 
     def child(self, name: str) -> ChildPolicy | None:
         for child in self.children:
@@ -111,10 +120,18 @@ class IkeLimits(msgspec.Struct, frozen=True, gc=False):
     half_open_s: float = 30.0
 
 
+class AfterFailover(msgspec.Struct, frozen=True, gc=False):
+    """What a new owner does on its own account, in the background, once it has taken over from one that died."""
+
+    rekey_all: bool = False  # rekey every child SA, those with traffic first
+    exchanges_per_s: float = 20.0  # at most so many are begun, of rekeys and counter synchronisations together
+
+
 class Policy(msgspec.Struct, frozen=True, gc=False):
     connections: tuple[Connection, ...]
     rules: tuple[Rule, ...] = ()
     limits: IkeLimits = IkeLimits()
+    after_failover: AfterFailover = AfterFailover()
 
     def connection(self, name: str) -> Connection | None:
         for connection in self.connections:

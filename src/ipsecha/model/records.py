@@ -111,6 +111,7 @@ class ChildSa(msgspec.Struct, array_like=True, gc=False):
     in_ceiling: int = 0  # highest inbound sequence number that may have been delivered (acknowledged lease)
     out_ceiling: int = 0  # highest outbound sequence number that may have been used (acknowledged lease)
     replaces: int = 0  # inbound SPI of the child SA that this one is the rekey of
+    in_known: int = 0  # with inbound policy "learn": nobody accepts a number up to this one any more
 
     def __repr__(self) -> str:
         return f"ChildSa({self.name!r}, in={self.spi_in:#010x}, out={self.spi_out:#010x})"
@@ -189,3 +190,14 @@ class LeaseEntry(msgspec.Struct, frozen=True, array_like=True, gc=False):
     spi_in: int
     in_ceiling: int
     out_ceiling: int
+    lowers: bool = False  # the owner gives inbound numbers back: ``in_ceiling`` replaces a higher one
+    known: int = 0  # as in ``ChildSa.in_known``
+    serial: int = 0  # of the request, for the owner alone: it does not travel
+
+
+def keep_ceilings(child: ChildSa, before: ChildSa) -> None:
+    """``child`` is a newer record of ``before``, but may have been encoded before a lease that was acknowledged since:
+    ceilings never fall by a record."""
+    child.in_ceiling = max(child.in_ceiling, before.in_ceiling)
+    child.out_ceiling = max(child.out_ceiling, before.out_ceiling)
+    child.in_known = max(child.in_known, before.in_known)
