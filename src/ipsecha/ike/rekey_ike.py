@@ -12,7 +12,7 @@ from ipsecha.crypto.key_derivation import derive_rekeyed_ike_keys, pack_record_k
 from ipsecha.crypto.key_exchange import new_key_exchange, restore_key_exchange
 from ipsecha.ike import collisions, retries
 from ipsecha.ike.create_child import NONCE_LENGTH, read_error, read_message, require_group
-from ipsecha.ike.flags import CLOSED, LEAVING
+from ipsecha.ike.flags import LEAVING, UNSURE
 from ipsecha.ike.negotiation import accept_ike_answer, choose_ike_suite, number_proposals
 from ipsecha.ike.window import Payloads, start_request
 from ipsecha.model.errors import PeerError
@@ -164,7 +164,7 @@ def _successor(
         remote=old.remote,
         local_id=old.local_id,
         remote_id=old.remote_id,
-        flags=old.flags & ~(LEAVING | CLOSED),
+        flags=old.flags & ~(LEAVING | UNSURE),
         created_at=now,
         rekey_at=now + endpoint.jittered(connection.rekey_s) if connection.rekey_s else 0.0,
         expires_at=now + connection.life_s,

@@ -33,6 +33,9 @@ class IkeFlag(IntFlag):
     CLOSING = 64  # our DELETE for this IKE SA is on its way
     REKEYED = 128  # another IKE SA has taken over the children; waits for its DELETE
     CLOSED = 256  # answered the peer's DELETE: kept without children, only to repeat that answer
+    OPEN = 512  # with commit = "lazy": the peer may have seen steps that this record does not know
+    CHANGING = 1024  # as OPEN, and child SAs may have been made or deleted in those steps
+    IN_DOUBT = 2048  # taken over while OPEN: the peer's requests may be ahead of ``expected_request_id``
 
 
 class ChildState(IntEnum):
@@ -52,6 +55,9 @@ class ExchangeKind(IntEnum):
     DELETE_IKE = 5
     LIVENESS = 6
     NOTIFY = 7
+    PROBE = 8  # asks which of our requests the peer expects next, after updates may have been lost
+    MESSAGE_ID_SYNC = 9  # RFC 6311, with message ID 0 and outside of the window
+    COUNTER_SYNC = 10  # its replay counter part alone
 
 
 class Task(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -65,6 +71,7 @@ class Task(msgspec.Struct, frozen=True, array_like=True, gc=False):
     tries: int = 0  # how often the peer has answered TEMPORARY_FAILURE
     packet: tuple[TrafficSelector, ...] = ()  # (local, remote) of the packet that wants the child SA
     orphan: bool = False  # DELETE_CHILD of an SA that the peer has, and we have not
+    delta: int = 0  # by how much the peer is asked to raise its outbound sequence numbers (RFC 6311 section 6.4)
 
 
 class Exchange(msgspec.Struct, array_like=True, gc=False):
@@ -87,6 +94,7 @@ class Exchange(msgspec.Struct, array_like=True, gc=False):
     remote_ts: tuple[TrafficSelector, ...] = ()
     gone_spis: tuple[int, ...] = ()  # unknown SPIs that the peer has deleted while it may have made our child SA
     task: Task | None = None  # what the request was made from, for another try
+    last_try: int = 0  # set aside, instead of giving up the peer, after so many; 0: never (ike.message_sync)
 
     def __repr__(self) -> str:
         return f"Exchange(kind={self.kind}, message_id={self.message_id}, tries={self.tries})"
@@ -115,6 +123,18 @@ class ChildSa(msgspec.Struct, array_like=True, gc=False):
 
     def __repr__(self) -> str:
         return f"ChildSa({self.name!r}, in={self.spi_in:#010x}, out={self.spi_out:#010x})"
+
+
+class AnsweredSync(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """The last RFC 6311 message ID synchronisation that we have answered as the peer of a cluster.
+
+    ``message_id`` is the value M1 in it: whatever comes later bears a higher one.  ``responses`` are the datagrams of
+    the answer, until the cluster shows that it has it.
+    """
+
+    message_id: int
+    digest: bytes = b""
+    responses: tuple[bytes, ...] = ()
 
 
 class IkeSa(msgspec.Struct, array_like=True, gc=False):
@@ -146,6 +166,7 @@ class IkeSa(msgspec.Struct, array_like=True, gc=False):
     predecessor: bytes = b""  # local SPI of the IKE SA that a collided rekey is to replace, while that is undecided
     refused_since: float = 0.0  # first and last TEMPORARY_FAILURE in a row
     refused_at: float = 0.0
+    answered_sync: AnsweredSync | None = None  # we are the peer of a cluster that has failed over
 
     @property
     def local_spi(self) -> bytes:
