@@ -19,6 +19,7 @@ from cluster_gateway import ModelGateway
 from ipsecha.cluster.commit_log import BackupState
 from ipsecha.cluster.pair import PairMember, Role
 from ipsecha.model.leases import Leasing
+from simulation.violation import Violation
 
 
 class Link:
@@ -30,14 +31,6 @@ class Link:
         self.last = [0.0, 0.0]
         self.stalled: list[tuple[int, bytes]] = []
         self.stalled_since = 0.0
-
-
-class Violation(AssertionError):  # noqa: N818 - the word of the checkers
-    """A checker's finding; ``checker`` names the invariant."""
-
-    def __init__(self, checker: str, text: str) -> None:
-        self.checker = checker
-        super().__init__(f"{checker}: {text}")
 
 
 class Node:
@@ -66,7 +59,8 @@ class Checkers:
         self.time = 0.0
         self.nodes = [Node(0), Node(1)]
         self.log: list[str] = []
-        self.failovers = 0
+        self.failovers = self.packets = self.frames = 0
+        self.trace = 0  # a checksum of all that became visible outside
         self._owners: dict[int, tuple[int, int]] = {}
         self._lineages: dict[int, int] = {}  # by epoch
         self._outbound: dict[int, set[int]] = {}
@@ -86,7 +80,7 @@ class Checkers:
     def activated(self, gateway: ModelGateway, epoch: int, above_lane: int) -> None:
         node = self._node_of(gateway)
         other = self.nodes[1 - node.index]
-        self.failovers += 1
+        self.failovers += not gateway.discarded  # a cold start is none
         self.note(f"active {gateway.name} epoch {epoch:#x} lanes {above_lane} {gateway.reports[-2:]}")
         owner = self._owners.setdefault(epoch, (node.index, node.boot))
         if owner != (node.index, node.boot):
@@ -113,12 +107,14 @@ class Checkers:
         gateway.discarded = False
 
     def sent(self, gateway: ModelGateway, key: int, number: int) -> None:
+        self.packets += 1
         used = self._outbound.setdefault(key, set())
         if number in used:
             raise Violation("I2", f"{gateway.name} sends number {number} of SA {key} again")
         used.add(number)
 
     def accepted(self, gateway: ModelGateway, key: int, number: int) -> None:
+        self.packets += 1
         other = self.nodes[1 - self._node_of(gateway).index]
         cut_off = gateway.leasing is Leasing.LANE or (other.alive and other.gateway.active)
         seen = self._inbound.setdefault(key, {})

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-from cluster_checkers import Node, Violation
+from cluster_checkers import Node
 from cluster_world import PATHS, World
 from ipsecha.cluster.pair import PairMember
+from simulation.plan import PACKETS, Drawing, Plan
+from simulation.violation import Violation
+
+LEVEL = "pair"
+ROUNDS = 20
 
 
 def _crash(world: World, node: Node) -> None:
@@ -136,28 +141,42 @@ REPAIRS: dict[str, Callable[[World, Node], None]] = {"start": _start, "heal": _h
 
 def disturb(world: World) -> None:
     """One fault or repair of the kinds that this run plays."""
-    kind = world.random.choice(world.faults)
-    node = world.random.choice(world.nodes)
+    _strike(world, world.random.choice(world.faults), world.random.choice(world.nodes))
+
+
+def _strike(world: World, kind: str, node: Node) -> None:
     world.note(f"fault {kind} {'ab'[node.index]}")
     {**FAULTS, **REPAIRS}[kind](world, node)
 
 
-def play(world: World, rounds: int) -> None:
-    """Faults among traffic, then peace; ``Violation`` where a checker finds something.
+def draw(seed: int, faults: Sequence[str] = (), rounds: int = ROUNDS) -> Plan:
+    """What happens in the world of a seed; with faults of the given kinds, or of some."""
+    drawing = Drawing(LEVEL, seed)
+    chance = drawing.chance
+    faults = faults or drawing.kinds(FAULTS, 2, 7)
+    kinds = [*faults, *sorted(REPAIRS)[: chance.randint(1, 3)], "peace", "start"]
+    drawing.pause(chance.choice((0.0, 0.5)))
+    for _ in range(rounds):
+        for _ in range(chance.randint(1, 6)):
+            drawing.event(PACKETS)
+            drawing.pause(chance.random() * chance.choice((0.001, 0.01, 0.1)))
+        drawing.event(chance.choice(kinds), member=chance.randrange(2))
+    return Plan(LEVEL, seed, tuple(drawing.events), kinds=tuple(kinds))
 
-    Each run has only some kinds of faults, so that in some of them a rare combination is frequent.
-    """
-    if not world.faults:
-        world.faults = world.random.sample(sorted(FAULTS), world.random.randint(2, 7))
-    world.faults += [*sorted(REPAIRS)[: world.random.randint(1, 3)], "peace", "start"]
+
+def play(world: World, plan: Plan) -> None:
+    """Faults among traffic, then peace.  Raises Violation where a checker finds something."""
+    world.faults = list(plan.kinds)
     world.start(0)
     world.start(1)
-    world.run(world.random.choice((0.0, 0.5)))
-    for _ in range(rounds):
-        for _ in range(world.random.randint(1, 6)):
+    for event in plan.events:
+        world.run(event.pause_s)
+        world.random.seed(event.chance)
+        if event.what == PACKETS:
             world.traffic()
-            world.run(world.random.random() * world.random.choice((0.001, 0.01, 0.1)))
-        disturb(world)
+        else:
+            _strike(world, event.what, world.nodes[event.member])
+    world.random.seed(f"end/{plan.seed}")
     settle(world)
     world.expect_settled()
 
@@ -172,16 +191,24 @@ def settle(world: World) -> None:
     world.run(1.0)
 
 
-def judged(world: World, rounds: int = 20) -> World:
+def judged(seed: int, member: type[PairMember] = PairMember, faults: Sequence[str] = ()) -> World:
+    """The world of a seed after a whole run.  Raises Violation with the end of its trace."""
+    return replayed(draw(seed, faults), member)
+
+
+def replayed(plan: Plan, member: type[PairMember] = PairMember, lines: int = 60) -> World:
+    """The world of a plan after a whole run.  Raises Violation with the last ``lines`` of its trace."""
+    world = World(plan.seed, member=member)
     try:
-        play(world, rounds)
+        play(world, plan)
     except Violation as violation:
-        violation.add_note("\n".join(world.log[-60:]))
+        world.note(f"!!! {violation}")
+        violation.add_note("\n".join([f"seed {plan.seed}", *world.log[-lines:]]))
         raise
     return world
 
 
-def owner_dies_behind_a_cut_cable(world: World) -> None:
+def owner_dies_behind_a_cut_cable(world: World) -> World:
     """Two faults in a row: the synch cable is cut while beats go on over the LAN, then the owner dies."""
     world.start(0)
     world.start(1)
@@ -197,6 +224,7 @@ def owner_dies_behind_a_cut_cable(world: World) -> None:
     world.start(owner.index)
     settle(world)
     world.expect_settled()
+    return world
 
 
 def _busy(world: World, turns: int) -> None:

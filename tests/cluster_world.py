@@ -9,6 +9,7 @@ import heapq
 import random
 from collections.abc import Callable
 from typing import Any
+from zlib import crc32
 
 from cluster_checkers import Checkers, Link, Node, Violation
 from cluster_gateway import ModelGateway
@@ -292,6 +293,8 @@ class World(Checkers):
             node.member.channel_down(False, self.time + node.skew)
 
     def _send_frame(self, node: Node, data: bytes) -> None:
+        self.frames += 1
+        self.trace = crc32(data, self.trace)
         link = node.link
         if link is None or link.broken:
             return

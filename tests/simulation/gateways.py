@@ -103,7 +103,7 @@ class Node:
         policy = Policy(connections)
         secrets = {one.name: ConnectionSecrets(psk=PSK) for one in connections}
         entropy = Entropy(f"{world.seed}/{label}")
-        endpoint = world.variant.endpoint(
+        endpoint = (world.variant.endpoint if self in world.members else IkeEndpoint)(
             policy, Credentials(secrets), entropy, wall_clock=lambda: WALL_AT_START + world.timeline.time
         )
         self.gateway = Gateway(loop, clock, endpoint)  # type: ignore[arg-type]

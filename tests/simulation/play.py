@@ -11,7 +11,7 @@ from ipsecha.model.records import IkeSa, decode_record, encode_record
 from simulation.faults import FAULTS, REPAIRS, WORK, play_all, rekey_all
 from simulation.gateways import PeerNode
 from simulation.plan import PACKETS, Drawing, Plan
-from simulation.record import Violation
+from simulation.violation import Violation
 from simulation.world import Variant, World
 
 LEVEL = "full"
@@ -63,7 +63,7 @@ def play(world: World, plan: Plan) -> None:
         node = world.members[event.member]
         world.record.note(node.name, f"--- {event.what}")
         actions[event.what](world, node)
-    world.random.seed(plan.seed)
+    world.random.seed(f"end/{plan.seed}")
     settle(world)
 
 

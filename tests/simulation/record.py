@@ -9,6 +9,7 @@ from collections import defaultdict
 from typing import TYPE_CHECKING
 
 from simulation.network import ESP_PORT, Datagram, Host
+from simulation.violation import Violation
 
 if TYPE_CHECKING:
     from ipsecha.model.records import IkeSa
@@ -21,14 +22,6 @@ INITIATOR, RESPONSE = 0x08, 0x20
 AEAD_IV = 8
 CLUSTER_HOSTS = ("a", "b")
 _ESP = struct.Struct(">II")
-
-
-class Violation(AssertionError):  # noqa: N818 - the word of the checkers
-    """A checker's finding; ``checker`` names the invariant."""
-
-    def __init__(self, checker: str, text: str) -> None:
-        self.checker = checker
-        super().__init__(f"{checker}: {text}")
 
 
 def _digest(data: bytes) -> bytes:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from cluster_faults import judged
-from cluster_world import World
 
 SEEDS = 250
 BATCH = 25
@@ -14,4 +13,8 @@ BATCH = 25
 @pytest.mark.parametrize("first", range(0, SEEDS, BATCH))
 def test_faults_of_all_kinds(first: int) -> None:
     for seed in range(first, first + BATCH):
-        judged(World(seed))
+        judged(seed)
+
+
+def test_one_seed_is_one_run() -> None:
+    assert len({judged(7).trace for _ in range(2)}) == 1

@@ -77,6 +77,8 @@ class _SameEpoch(PairMember):
 
 
 class _IvWithoutIncarnation(IkeEndpoint):
+    """IVs of IKE messages are the counter alone."""
+
     def first_iv(self, counter: int) -> int:
         return counter
 
@@ -125,7 +127,7 @@ def _install_before_commit(node: MemberNode) -> None:
     output.submit = hasty  # type: ignore[method-assign]
 
 
-def _floor_below_the_ceiling(node: MemberNode) -> None:
+def _floor_at_the_last_synced_number(node: MemberNode) -> None:
     """The inbound window's floor is what was used when the lease was last extended, not the ceiling."""
     sad = node.plane._sad
     start_of = sad._start_of
@@ -180,7 +182,14 @@ VARIANTS: dict[str, tuple[Variant, set[str]]] = {
         (Variant("announced-once", prepare=_announced_once, faults=("partition",)), {"I4"}),
         (Variant("ack-before-apply", member=_AckBeforeApply), {"I4", "commit"}),
         (Variant("takeover-at-the-ceiling", member=_TakeoverAtTheCeiling, faults=("partition", "cut_lan")), {"I2"}),
-        (Variant("floor-below-the-ceiling", prepare=_floor_below_the_ceiling, faults=("crash", "hang")), {"I3"}),
+        (
+            Variant(
+                "inbound-floor-at-the-last-synced-number",
+                prepare=_floor_at_the_last_synced_number,
+                faults=("crash", "hang"),
+            ),
+            {"I3"},
+        ),
         (
             Variant("lease-without-ack", prepare=_lease_without_ack, faults=("crash", "slow_channel", "break_channel")),
             {"I3", "I4"},

@@ -1,0 +1,79 @@
+"""All clusters that are broken on purpose, at every level of simulation: who finds them, and how soon."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import NamedTuple
+
+from ipsecha.cluster.pair import PairMember
+from ipsecha.ike.endpoint import IkeEndpoint
+from simulation.play import judged
+from simulation.variants import VARIANTS
+from simulation.variants_numbers import NUMBER_VARIANTS
+from simulation.variants_pair import PAIR_VARIANTS, judged_pair
+from simulation.violation import Violation
+from simulation.world import Variant
+
+SEEDS = 500
+
+
+class Broken(NamedTuple):
+    """``checkers``: those that may be the first to notice.  ``judge``: plays a seed, raises Violation."""
+
+    level: str
+    name: str
+    what: str
+    checkers: frozenset[str]
+    judge: Callable[[int], object]
+
+
+class Finding(NamedTuple):
+    """``seeds``: so many were needed; ``checker``: "" where nothing was found."""
+
+    checker: str
+    seeds: int
+
+
+def first_finding(broken: Broken, seeds: int = SEEDS) -> Finding:
+    for seed in range(seeds):
+        try:
+            broken.judge(seed)
+        except Violation as violation:
+            return Finding(violation.checker, seed + 1)
+    return Finding("", seeds)
+
+
+def _spoken(name: str) -> str:
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "-", name).lower()
+
+
+def _first_sentence(text: str | None) -> str:
+    return " ".join((text or "").split("\n\n")[0].split()).rstrip(".")
+
+
+def _what(variant: Variant) -> str:
+    """The docstring of whatever is broken in it."""
+    if variant.endpoint is not IkeEndpoint:
+        return _first_sentence(variant.endpoint.__doc__)
+    if variant.member is not PairMember:
+        return _first_sentence(variant.member.__doc__)
+    return _first_sentence(variant.prepare.__doc__)
+
+
+def _all() -> Iterator[Broken]:
+    for name, (variant, checkers) in {**VARIANTS, **NUMBER_VARIANTS}.items():
+        yield Broken("full", name, _what(variant), frozenset(checkers), partial(judged, variant=variant))
+    for broken in PAIR_VARIANTS:
+        member, checkers, _ = broken
+        yield Broken(
+            "pair",
+            _spoken(member.__name__),
+            _first_sentence(member.__doc__),
+            frozenset(checkers),
+            partial(judged_pair, broken),
+        )
+
+
+BROKEN: dict[str, Broken] = {f"{one.level}/{one.name}": one for one in _all()}

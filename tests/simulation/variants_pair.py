@@ -1,0 +1,193 @@
+"""Members that are broken on purpose, in the pair's own world: the checkers are worth what they catch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from cluster_faults import judged, owner_dies_behind_a_cut_cable
+from cluster_world import World
+from ipsecha.cluster import effects as fx
+from ipsecha.cluster import lanes
+from ipsecha.cluster.commit_log import BackupState
+from ipsecha.cluster.frames import Change, Hello
+from ipsecha.cluster.pair import PairMember, Role
+from ipsecha.model.leases import Leasing
+from ipsecha.model.records import LeaseEntry
+
+
+class AckBeforeApply(PairMember):
+    """Acknowledges at once, applies with the next frame."""
+
+    _late: fx.ClusterEffect | None = None
+
+    def receive_frame(self, data: bytes, now: float) -> None:
+        before = len(self._effects)
+        super().receive_frame(data, now)
+        for effect in self._effects[before:]:
+            if isinstance(effect, fx.Apply):
+                self._effects.remove(effect)
+                if self._late is not None:
+                    self._effects.append(self._late)
+                self._late = effect
+
+
+class EpochNotChecked(PairMember):
+    """A backup that takes writes of whoever sends some; its owner does write while it hands over."""
+
+    def _fenced(self, epoch: int) -> bool:
+        return False
+
+    def _try_handover(self) -> None:
+        super()._try_handover()
+        if self._handover is not None and self._handover.sent:
+            self.commit([(bytes(8), None)], 0.0)
+
+
+class SnapshotWithoutTail(PairMember):
+    """Live commits are not sent to a backup that is joining."""
+
+    def commit(self, changes: Sequence[Change], now: float) -> int:
+        if self.log.backup is not BackupState.JOINING:
+            return super().commit(changes, now)
+        self._effects.append(fx.Released(self.log.number))
+        return self.log.number
+
+
+class LeaseBeforeAck(PairMember):
+    """Ceilings count before the backup knows them."""
+
+    def extend(self, entries: Sequence[LeaseEntry], now: float) -> None:
+        super().extend(entries, now)
+        self._effects.append(fx.Granted(tuple(entries)))
+
+
+class ReleasedBeforeAck(PairMember):
+    """Messages leave before the backup knows them."""
+
+    def commit(self, changes: Sequence[Change], now: float) -> int:
+        number = super().commit(changes, now)
+        self._effects.append(fx.Released(number))
+        return number
+
+
+class TakeoverNotAboveTheLane(PairMember):
+    """A takeover goes on right above the ceilings."""
+
+    def _become_active(self, above_lanes: int, leasing: Leasing, same_epoch: bool = False) -> None:
+        super()._become_active(0, leasing, same_epoch)
+
+
+class FreeWithoutSkipping(PairMember):
+    """Proof of death, or a partner that joins anew, is taken as proof that it never used our SAs."""
+
+    def _end_rivalry(self, proven_innocent: bool = False) -> int:
+        return super()._end_rivalry(True)
+
+
+class FreeAfterSilence(PairMember):
+    """Alone after silence, but bounded by no lane."""
+
+    def _backup_gone(self, proof: bool, now: float) -> None:
+        super()._backup_gone(proof, now)
+        self._effects.append(fx.SetLeasing(Leasing.FREE))
+
+
+class JoinWithoutDiscarding(PairMember):
+    """Stale records survive a join."""
+
+    def _follow(self, partner: Hello, now: float) -> None:
+        super()._follow(partner, now)
+        self._effects = [effect for effect in self._effects if not isinstance(effect, fx.DiscardRecords)]
+
+
+class InSyncTooEarly(PairMember):
+    """A backup that takes the first part of a snapshot for the whole."""
+
+    def receive_frame(self, data: bytes, now: float) -> None:
+        super().receive_frame(data, now)
+        self.in_sync = self.in_sync or (self.role is Role.STANDBY and self._applied is not None)
+
+
+class EpochNotRaised(PairMember):
+    """Takes over in the epoch of the former owner."""
+
+    def _become_active(self, above_lanes: int, leasing: Leasing, same_epoch: bool = False) -> None:
+        super()._become_active(above_lanes, leasing, same_epoch or self.in_sync)
+
+
+class SilenceAtOnce(PairMember):
+    """Ticks while nothing was heard count, however late they come after each other."""
+
+    def handle_timer(self, now: float) -> None:
+        self.listener.missed_beats = 1
+        super().handle_timer(now)
+
+
+class DoubtForgotten(PairMember):
+    """No TAKEN came: goes on as if HANDOVER had not been sent."""
+
+    def _abandon_handover(self, proof: bool, now: float) -> None:
+        if self._handover is not None:
+            self._handover.sent = False
+        super()._abandon_handover(False, now)
+
+
+class DoubtAboveOneLane(PairMember):
+    """Goes on in doubt where the backup begins that takes over on silence."""
+
+    def _become_active(self, above_lanes: int, leasing: Leasing, same_epoch: bool = False) -> None:
+        super()._become_active(min(above_lanes, lanes.AFTER_SILENCE), leasing, same_epoch)
+
+
+class RivalEpochForgotten(PairMember):
+    """Lets the next backup take an epoch that a former one may have taken unheard."""
+
+    def _end_rivalry(self, proven_innocent: bool = False) -> int:
+        highest = self._highest_epoch
+        skip = super()._end_rivalry(proven_innocent)
+        self._highest_epoch = highest
+        return skip
+
+
+class RoleKeptSecret(PairMember):
+    """The partner is not told who owns."""
+
+    def _hello_again(self, now: float) -> None:
+        """Tells nobody."""
+
+
+class DismissalIgnored(PairMember):
+    """Says that it has given up being in sync, and does not."""
+
+    def _give_up_sync(self, dismissal: int) -> None:
+        self._dismissal = dismissal
+
+
+Broken = tuple[type[PairMember], set[str], tuple[str, ...]]
+PAIR_VARIANTS: tuple[Broken, ...] = (  # with the checkers that may be first, and the kinds of faults that matter
+    (AckBeforeApply, {"commit"}, ("crash", "switchover")),
+    (EpochNotChecked, {"I5"}, ("switchover",)),
+    (SnapshotWithoutTail, {"commit"}, ("crash", "break")),
+    (LeaseBeforeAck, {"I2", "I3"}, ("crash", "slow")),
+    (ReleasedBeforeAck, {"commit"}, ("crash", "slow")),
+    (TakeoverNotAboveTheLane, {"I2"}, ("pause", "deaf", "partition")),
+    (FreeWithoutSkipping, {"I2", "I5"}, ("partition", "crash")),
+    (FreeAfterSilence, {"I2", "I3"}, ("pause", "deaf", "partition")),
+    (JoinWithoutDiscarding, {"commit"}, ("crash", "partition")),
+    (InSyncTooEarly, {"commit"}, ("crash", "break")),
+    (EpochNotRaised, {"I5"}, ("crash",)),
+    (SilenceAtOnce, {"I5"}, ("late", "switchover")),
+    (DoubtForgotten, {"I2"}, ("switchover and fault", "switchover and fault", "pause", "partition")),
+    (DoubtAboveOneLane, {"I2"}, ("switchover and fault", "partition", "switchover and fault")),
+    (RivalEpochForgotten, {"I5"}, ("partition", "crash")),
+    (RoleKeptSecret, {"stuck"}, ("crash",)),
+    (DismissalIgnored, {"I2", "I3"}, ()),
+)
+
+
+def judged_pair(broken: Broken, seed: int) -> World:
+    """The pair of a seed, made of broken members.  Raises Violation."""
+    member, _, faults = broken
+    if faults:
+        return judged(seed, member, faults)
+    return owner_dies_behind_a_cut_cable(World(seed, member=member))
