@@ -66,7 +66,7 @@ class Half:
         secrets = clients.responder_credentials()
         endpoint = IkeEndpoint(clients.responder_policy(), secrets, os.urandom, wall_clock=time.time)
         self.gateway = Gateway(loop, clock, endpoint)
-        config = PlaneConfig(ike_port=PORT, nat_port=NAT_PORT, raw_esp=False, routes=False, mark=0)
+        config = PlaneConfig(ike_port=PORT, nat_port=NAT_PORT, raw=False, routes=False, mark=0)
         inner = LoopbackDevice(("127.0.0.1", 0), ("127.0.0.1", 9))
         policy, on_ike = endpoint.policy, self.gateway.on_ike
         self.gateway.plane = UserspacePlane(policy, self.gateway, on_ike, config=config, inner=inner, clock=clock.now)

@@ -19,7 +19,7 @@ def test_an_inner_packet_that_does_not_match_the_sa_is_dropped() -> None:
     left, right = pair()
     live = left.sad.adopt(0x1001)
     assert live is not None
-    assert right.receive(left.outbound._seal(live, 1, udp("10.1.0.5", "10.99.0.5"))) == []
+    assert right.receive(left.outbound._seal(live, 1, udp("10.1.0.5", "10.99.0.5"), 0)) == []
     assert right.counters.selector_mismatch == 1
 
 
@@ -31,7 +31,7 @@ def test_a_packet_on_another_sa_than_its_own_is_dropped() -> None:
     left.install(child_sa(0x1011, 0x2012, local_ts=other.remote_ts, created_at=9.0))
     live = left.sad.adopt(0x1011)
     assert live is not None
-    assert right.receive(left.outbound._seal(live, 1, udp())) == []
+    assert right.receive(left.outbound._seal(live, 1, udp(), 0)) == []
 
 
 def test_a_packet_without_a_policy_is_dropped() -> None:
@@ -75,7 +75,7 @@ class Wire:
         self.peer.settimeout(5)
         ike, nat = free_ports()
         self.sockets = OuterSockets(ike, nat, 0, lambda remote: None)
-        self.readers = list(self.sockets.open(["127.0.0.1"], raw_esp=False))
+        self.readers = list(self.sockets.open(["127.0.0.1"], raw=False))
         self.ike: list[bytes] = []
         self.esp: list[bytes] = []
 
@@ -83,7 +83,7 @@ class Wire:
         self.peer.sendto(datagram, ("127.0.0.1", port))
         for _, receive in self.readers:
             receive(
-                lambda datagrams, local, remote, outer: self.esp.extend(datagrams),
+                lambda datagrams, local, remote, outer, protocol: self.esp.extend(datagrams),
                 lambda data, local, remote: self.ike.append(data),
             )
 

@@ -69,7 +69,7 @@ def test_next_header_tells_the_inner_version() -> None:
     assert peer is not None
     (datagram,) = left.send(udp("2001:db8:1::5", "2001:db8:2::5"))
     assert peer.inbound.open(datagram[:8], None, datagram[8:])[-1] == 41
-    assert right.receive(left.outbound._encrypt(live, 9, udp(size=102) + bytes((0, 41)))) == []
+    assert right.receive(left.outbound._encrypt(live, live.outbound, 9, udp(size=102) + bytes((0, 41)))) == []
 
 
 def test_dummy_packets_can_be_sent_and_are_discarded_silently() -> None:
@@ -90,7 +90,7 @@ def test_traffic_flow_padding_is_trimmed_by_the_inner_length() -> None:
     live = left.sad.adopt(0x1001)
     assert live is not None
     inner = udp(size=100)
-    assert right.receive(left.outbound._encrypt(live, 1, inner + bytes(50) + bytes((0, 4)))) == [inner]
+    assert right.receive(left.outbound._encrypt(live, live.outbound, 1, inner + bytes(50) + bytes((0, 4)))) == [inner]
 
 
 def test_no_sa_means_discard() -> None:

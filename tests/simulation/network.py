@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from ipsecha.dataplane.userspace.outer import Arrival, OuterSocket
 from ipsecha.dataplane.userspace.plane import UserspacePlane
 from ipsecha.dataplane.userspace.sockets import OuterSockets, Receive
+from ipsecha.model.numbers import Protocol
 from ipsecha.model.records import Address
 
 if TYPE_CHECKING:
@@ -133,7 +134,7 @@ class SimulatedSockets(OuterSockets):
         super().__init__(500, 4500, 0, lambda remote: None)
         self._plane = plane
 
-    def open(self, addresses: Iterable[str], raw_esp: bool) -> list[tuple[OuterSocket, Receive]]:
+    def open(self, addresses: Iterable[str], raw: bool) -> list[tuple[OuterSocket, Receive]]:
         opened: list[tuple[OuterSocket, Receive]] = []
         for address in addresses:
             for port in (self.ike_port, self.nat_port):
@@ -142,9 +143,9 @@ class SimulatedSockets(OuterSockets):
                     self._udp[address, port] = sock  # type: ignore[assignment]
                     opened.append((sock, self._reader(sock, port)))  # type: ignore[arg-type]
             if address not in self._raw:
-                raw = SimulatedSocket((address, ESP_PORT), self._plane)
-                self._raw[address] = raw  # type: ignore[assignment]
-                opened.append((raw, self._raw_reader(raw)))  # type: ignore[arg-type]
+                esp = SimulatedSocket((address, ESP_PORT), self._plane)
+                self._raw[address] = esp  # type: ignore[assignment]
+                opened.append((esp, self._raw_reader(esp, Protocol.ESP)))  # type: ignore[arg-type]
         return opened
 
 

@@ -10,10 +10,15 @@ from typing import NamedTuple
 
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from ipsecha.crypto.key_lengths import encryption_key_length, ike_key_lengths, integrity_key_length
+from ipsecha.crypto.key_lengths import (
+    ah_key_length,
+    encryption_key_length,
+    ike_key_lengths,
+    integrity_key_length,
+)
 from ipsecha.crypto.prf import PRF_KEY_LENGTH, prf, prf_hash, prf_plus
 from ipsecha.model.errors import CryptoError
-from ipsecha.model.numbers import Encr, Protocol
+from ipsecha.model.numbers import Protocol
 from ipsecha.model.proposals import ChildSuite, IkeSuite
 
 
@@ -83,7 +88,7 @@ def derive_child_keys(
 def key_material_length(suite: ChildSuite) -> int:
     """Octets of keying material for one direction of a child SA; raises CryptoError for what is not supported."""
     if suite.protocol == Protocol.AH:
-        return integrity_key_length(Encr.NULL, suite.integ)
+        return ah_key_length(suite.integ)
     return encryption_key_length(suite.encr, suite.key_bits) + integrity_key_length(suite.encr, suite.integ)
 
 
@@ -99,6 +104,19 @@ def unpack_record_keys(suite: IkeSuite, packed: bytes) -> RecordKeys:
         raise CryptoError(f"{len(packed)} octets of keys do not fit {suite}")
     ar, ei, er = p + a, p + 2 * a, p + 2 * a + e
     return RecordKeys(packed[:p], packed[p:ar], packed[ar:ei], packed[ei:er], packed[er:])
+
+
+def pack_ike_keys(keys: IkeKeys) -> bytes:
+    """All SK_*: the form in which a handshake that is not finished travels to the backup."""
+    return b"".join(keys)
+
+
+def unpack_ike_keys(suite: IkeSuite, packed: bytes) -> IkeKeys:
+    """The inverse of pack_ike_keys; raises CryptoError where the length does not fit the suite."""
+    a, e, p = _ike_lengths(suite)
+    if len(packed) != 3 * p + 2 * (a + e):
+        raise CryptoError(f"{len(packed)} octets of keys do not fit {suite}")
+    return _cut_ike_keys(packed, a, e, p)
 
 
 def _ike_lengths(suite: IkeSuite) -> tuple[int, int, int]:

@@ -28,6 +28,13 @@ INTEGRITY_KEY_LENGTH: dict[int, int] = {
     Integ.HMAC_SHA2_512_256: 64,
 }
 
+GMAC_KEY_LENGTH: dict[int, int] = {
+    Integ.AES_128_GMAC: 16 + SALT_LENGTH,
+    Integ.AES_192_GMAC: 24 + SALT_LENGTH,
+    Integ.AES_256_GMAC: 32 + SALT_LENGTH,
+}
+"""AH only; the salt is part of the key (RFC 4543 sections 5.3 and 5.4)."""
+
 ICV_LENGTH: dict[int, int] = {
     Integ.HMAC_SHA2_256_128: 16,
     Integ.HMAC_SHA2_384_192: 24,
@@ -57,6 +64,14 @@ def integrity_key_length(encr: int, integ: int) -> int:
         raise CryptoError(f"integrity algorithm {integ} is not supported")
     if (encr in AEAD) is bool(length):
         raise CryptoError(f"encryption algorithm {encr} does not go with integrity algorithm {integ}")
+    return length
+
+
+def ah_key_length(integ: int) -> int:
+    """Octets of an AH key; raises CryptoError for what is not supported, no integrity among it."""
+    length = GMAC_KEY_LENGTH.get(integ) or INTEGRITY_KEY_LENGTH.get(integ)
+    if not length:
+        raise CryptoError(f"integrity algorithm {integ} is not supported for AH")
     return length
 
 

@@ -12,8 +12,9 @@ from ipsecha.model.records import Address, ChildSa, IkeSa, LeaseEntry
 
 __all__ = ["DataPlane", "Forward", "Kind", "OnIke", "PlaneEvents", "Traffic"]
 
-Kind = Literal["inner", "esp"]
-"""A clear packet from the protected side; an ESP packet, however it was encapsulated."""
+Kind = Literal["inner", "esp", "ah"]
+"""A clear packet from the protected side; an ESP packet, however it was encapsulated; a gathered AH packet
+(``wire.ah``)."""
 
 Forward = Callable[[Kind, bytes, Address, Address], None]
 """``forward(kind, data, local, remote)``: a packet for the new owner, who gives it to ``DataPlane.inject``."""

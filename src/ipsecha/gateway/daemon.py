@@ -150,7 +150,7 @@ def _plane(config: LoadedConfig, gateway: Gateway) -> UserspacePlane:
         interface=device.tun,
         ike_port=device.port,
         nat_port=device.nat_port,
-        raw_esp=not unprivileged,
+        raw=not unprivileged,
         routes=not unprivileged,
         mark=0 if unprivileged else PlaneConfig().mark,
         horizon_s=config.cluster.horizon_s if config.cluster is not None else PlaneConfig().horizon_s,

@@ -303,8 +303,8 @@ class PairSide:
         kind, data, local, remote = packet
         if kind == "ike":
             self.gateway.on_ike(data, local, remote)
-        elif kind in ("inner", "esp"):
-            known: Kind = "inner" if kind == "inner" else "esp"
+        elif kind in ("inner", "esp", "ah"):
+            known: Kind = "inner" if kind == "inner" else "ah" if kind == "ah" else "esp"
             self.gateway.plane.inject(known, data, local, remote)
 
     # Records

@@ -15,6 +15,7 @@ from ipsecha.ipsec.live import LiveSa
 from ipsecha.ipsec.sad import Sad
 from ipsecha.ipsec.tunnel import NEXT_HEADER_DUMMY, NEXT_HEADER_IPV4, NEXT_HEADER_IPV6, PADDING
 from ipsecha.model.errors import CryptoError, WireError
+from ipsecha.model.numbers import Protocol
 from ipsecha.model.records import Address
 from ipsecha.wire.ip import decapsulate_ecn, packet_length, packet_selectors
 
@@ -34,8 +35,10 @@ class Inbound:
         self._seen: list[int] = []
         self._unknown_at = 0.0
 
-    def process(self, datagrams: list[bytes], remote: Address, outer: int, now: float) -> list[bytes]:
-        """ESP packets from one address: the inner packets for delivery.
+    def process(
+        self, datagrams: list[bytes], remote: Address, outer: int, now: float, protocol: int = Protocol.ESP
+    ) -> list[bytes]:
+        """ESP packets, or gathered AH packets (``wire.ah``), from one address: the inner packets for delivery.
 
         ``outer``: the traffic class of the outer headers.  Hostile packets are counted and never raise.
         """
@@ -50,6 +53,9 @@ class Inbound:
             live = lives.get(spi) or self.sad.adopt(spi)
             if live is None:
                 self._unknown(spi, remote, now)
+                continue
+            if live.protocol != protocol:
+                self.counters.malformed += 1
                 continue
             if live is not last:
                 self._finish(last, before, now)

@@ -6,14 +6,18 @@ beyond the leases in the record (invariants I2 and I3), so that taking over cost
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from ipsecha.crypto.esp_transforms import EspTransform, esp_transform, key_material_length
+from ipsecha.ipsec.ah import AhSa
 from ipsecha.ipsec.leases import INBOUND_HORIZON_S, Lease, inbound_lease, outbound_lease
 from ipsecha.ipsec.replay import ReplayWindow
 from ipsecha.ipsec.selection import Selection
 from ipsecha.ipsec.tunnel import inner_mtu
+from ipsecha.model.numbers import Protocol
 from ipsecha.model.policy import ChildPolicy, DontFragment
+from ipsecha.model.proposals import ChildSuite
 from ipsecha.model.records import Address, ChildSa, IkeFlag, IkeSa
 
 if TYPE_CHECKING:
@@ -67,6 +71,7 @@ class LiveSa:
         "packets_in",
         "packets_out",
         "policy",
+        "protocol",
         "remote",
         "replays",
         "reported_in",
@@ -88,6 +93,7 @@ class LiveSa:
         self.bundle = bundle
         self.spi_in = child.spi_in
         self.spi_out = child.spi_out.to_bytes(4, "big")
+        self.protocol = child.suite.protocol
         self.esn = child.suite.esn
         self.end = END_ESN if self.esn else END
         self._key(child, incarnation)
@@ -102,8 +108,10 @@ class LiveSa:
 
     def _key(self, child: ChildSa, incarnation: int) -> None:
         length = key_material_length(child.suite)
-        self.inbound: EspTransform = esp_transform(child.suite, child.keys[:length])
-        self.outbound: EspTransform = esp_transform(child.suite, child.keys[length : 2 * length])
+        make: Callable[[ChildSuite, bytes], EspTransform | AhSa]
+        make = AhSa if child.suite.protocol == Protocol.AH else esp_transform
+        self.inbound = make(child.suite, child.keys[:length])
+        self.outbound = make(child.suite, child.keys[length : 2 * length])
         self.block = self.outbound.block
         self.counter_iv = self.outbound.counter_iv
         self.iv_base = (incarnation & 0xFFFFFF) << 40
@@ -148,6 +156,9 @@ class LiveSa:
     def set_path_mtu(self, outer_mtu: int) -> None:
         """``outer_mtu``: the longest IP datagram on the path to the peer."""
         header = (40 if ":" in self.remote[0] else 20) + (8 if self.encapsulated else 0)
+        if isinstance(self.outbound, AhSa):
+            self.inner_mtu = outer_mtu - header - self.outbound.overhead(header)
+            return
         overhead = self.outbound.iv_length + self.outbound.icv_length
         self.inner_mtu = inner_mtu(outer_mtu, header, overhead, self.block)
 

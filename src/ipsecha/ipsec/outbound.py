@@ -1,10 +1,12 @@
-"""Outbound ESP processing in tunnel mode (RFC 4303 section 3.3, RFC 4301 section 5.1): batches of inner packets in,
-runs of ESP packets out."""
+"""Outbound ESP and AH processing in tunnel mode (RFC 4303 section 3.3, RFC 4302 section 3.3, RFC 4301 section 5.1):
+batches of inner packets in, runs of protected packets out."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
+from ipsecha.crypto.esp_transforms import EspTransform
+from ipsecha.ipsec.ah import AhSa, outer_header
 from ipsecha.ipsec.counters import PlaneCounters
 from ipsecha.ipsec.live import LiveSa
 from ipsecha.ipsec.sad import Sad
@@ -38,7 +40,7 @@ _IPV4_PLAIN, _IPV6 = 0x45, 0x60
 
 
 class Run:
-    """ESP packets that leave one after the other in equal outer headers.
+    """ESP or AH packets that leave one after the other in equal outer headers; those of AH over IPv4 bear theirs.
 
     ``outer``: traffic class << 1 | DF.
     """
@@ -69,7 +71,7 @@ class Outbound:
         self._entropy = entropy
 
     def process(self, packets: list[bytes], now: float) -> list[Run]:
-        """Inner packets by the SPD: runs of ESP packets.  Bad packets are counted and never raise."""
+        """Inner packets by the SPD: runs of ESP and AH packets.  Bad packets are counted and never raise."""
         runs: list[Run] = []
         by_addresses = self.sad.spd.by_addresses
         last: LiveSa | None = None
@@ -102,14 +104,17 @@ class Outbound:
         return runs
 
     def dummy(self, live: LiveSa, size: int, now: float) -> list[Run]:
-        """A dummy packet of ``size`` octets of payload, for traffic flow confidentiality (RFC 4303 section 2.6)."""
-        number = live.next_out
-        if live.hard_done or (number > live.out_lease.mark and not self.sad.may_send(live, now)):
+        """A dummy packet of ``size`` octets of payload, for traffic flow confidentiality (RFC 4303 section 2.6); AH,
+        which hides nothing, has none."""
+        number, transform = live.next_out, live.outbound
+        if isinstance(transform, AhSa) or live.hard_done:
+            return []
+        if number > live.out_lease.mark and not self.sad.may_send(live, now):
             return []
         live.next_out = number + 1
         run = Run(live, 1)
         trailer = _TRAILERS_DUMMY[live.block][size % live.block]
-        run.datagrams.append(self._encrypt(live, number, self._entropy(size) + trailer))
+        run.datagrams.append(self._encrypt(live, transform, number, self._entropy(size) + trailer))
         self._account(live, 1, size, now)
         return [run]
 
@@ -177,18 +182,27 @@ class Outbound:
             if run is None or run.outer != outer:
                 run = Run(live, outer)
                 runs.append(run)
-            run.datagrams.append(self._seal(live, number, inner))
+            run.datagrams.append(self._seal(live, number, inner, outer))
             sent += 1
             octets += len(inner)
         self._account(live, sent, octets, now)
 
-    def _seal(self, live: LiveSa, number: int, packet: bytes) -> bytes:
-        trailer = (_TRAILERS_IPV4 if packet[0] < _IPV6 else _TRAILERS_IPV6)[live.block][len(packet) % live.block]
-        return self._encrypt(live, number, packet + trailer)
-
-    def _encrypt(self, live: LiveSa, number: int, padded: bytes) -> bytes:
-        """The ESP packet (RFC 4303 section 2)."""
+    def _seal(self, live: LiveSa, number: int, packet: bytes, outer: int) -> bytes:
         transform = live.outbound
+        if isinstance(transform, AhSa):
+            return self._authenticated(live, transform, number, packet, outer)
+        trailer = (_TRAILERS_IPV4 if packet[0] < _IPV6 else _TRAILERS_IPV6)[live.block][len(packet) % live.block]
+        return self._encrypt(live, transform, number, packet + trailer)
+
+    def _authenticated(self, live: LiveSa, sa: AhSa, number: int, packet: bytes, outer: int) -> bytes:
+        """The AH packet (RFC 4302 section 2), which holds the packet as it is."""
+        next_header = NEXT_HEADER_IPV4 if packet[0] < _IPV6 else NEXT_HEADER_IPV6
+        iv = (live.iv_base | number & _IV_COUNTER).to_bytes(8, "big") if live.counter_iv else b""
+        header = outer_header(live.local[0], live.remote[0], outer >> 1, bool(outer & 1))
+        return sa.protect(live.spi_out, number, (next_header, packet), iv, header, live.esn)
+
+    def _encrypt(self, live: LiveSa, transform: EspTransform, number: int, padded: bytes) -> bytes:
+        """The ESP packet (RFC 4303 section 2)."""
         header = live.spi_out + (number & _LOW).to_bytes(4, "big")
         if live.counter_iv:
             iv = (live.iv_base | number & _IV_COUNTER).to_bytes(8, "big")
@@ -264,7 +278,7 @@ class Outbound:
             return
         live.next_out = number + 1
         run = Run(live, outer)
-        run.datagrams.append(self._seal(live, number, packet))
+        run.datagrams.append(self._seal(live, number, packet, outer))
         runs.append(run)
         self._account(live, 1, len(packet), now)
 

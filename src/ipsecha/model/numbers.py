@@ -71,6 +71,9 @@ class Prf(IntEnum):
 
 class Integ(IntEnum):
     NONE = 0
+    AES_128_GMAC = 9  # AH only (RFC 4543 section 5.3)
+    AES_192_GMAC = 10
+    AES_256_GMAC = 11
     HMAC_SHA2_256_128 = 12
     HMAC_SHA2_384_192 = 13
     HMAC_SHA2_512_256 = 14

@@ -72,7 +72,7 @@ class ChildSuite(msgspec.Struct, frozen=True, array_like=True, gc=False):
         return (*encr, *integ, *group, Transform(TransformType.ESN, int(self.esn)))
 
     def __str__(self) -> str:
-        encr = encr_name(self.encr, self.key_bits)
+        encr = "ah" if self.protocol == Protocol.AH else encr_name(self.encr, self.key_bits)
         integ = f"-{_INTEG_NAMES.get(self.integ, str(self.integ))}" if self.integ else ""
         group = f"-{group_name(self.group)}" if self.group else ""
         return f"{encr}{integ}{group}{'-esn' if self.esn else ''}"
@@ -92,6 +92,9 @@ _INTEG_NAMES: dict[int, str] = {
     Integ.HMAC_SHA2_256_128: "sha256",
     Integ.HMAC_SHA2_384_192: "sha384",
     Integ.HMAC_SHA2_512_256: "sha512",
+    Integ.AES_128_GMAC: "aes128gmac",
+    Integ.AES_192_GMAC: "aes192gmac",
+    Integ.AES_256_GMAC: "aes256gmac",
 }
 _PRF_NAMES: dict[int, str] = {Prf.HMAC_SHA2_256: "sha256", Prf.HMAC_SHA2_384: "sha384", Prf.HMAC_SHA2_512: "sha512"}
 _GROUP_NAMES: dict[int, str] = {

@@ -60,7 +60,7 @@ class Gateway:
         self.now = 100.0
         local, remote = (LEFT, RIGHT) if first else (RIGHT, LEFT)
         self.policy = Policy((connection((child_policy(local=local, remote=remote),)),))
-        config = PlaneConfig(ike_port=ports[0], nat_port=ports[1], raw_esp=False, routes=False, mark=0)
+        config = PlaneConfig(ike_port=ports[0], nat_port=ports[1], raw=False, routes=False, mark=0)
         self.plane = UserspacePlane(
             self.policy,
             self.events,

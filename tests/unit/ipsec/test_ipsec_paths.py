@@ -35,7 +35,7 @@ def test_what_does_not_fit_by_one_octet() -> None:
             room = live.inner_mtu
             (fits,) = left.send(udp(size=room))
             assert len(fits) + 28 <= mtu
-            assert len(left.outbound._seal(live, 1, udp(size=room + 1))) + 28 > mtu
+            assert len(left.outbound._seal(live, 1, udp(size=room + 1), 0)) + 28 > mtu
 
 
 def test_the_room_matches_the_measured_one() -> None:
@@ -219,7 +219,7 @@ def test_authentic_but_broken_packets_are_dropped(padded: bytes) -> None:
     padded = bytes(-len(padded) % 4) + padded if not padded[0] >> 4 else padded + b""
     if len(padded) % 4:
         padded = padded[:-2] + bytes(range(1, 5 - len(padded) % 4)) + padded[-2:]
-    assert right.receive(left.outbound._encrypt(live, 1, padded)) == []
+    assert right.receive(left.outbound._encrypt(live, live.outbound, 1, padded)) == []
 
 
 def test_inner_packets_must_match_the_sas_selectors() -> None:
@@ -227,11 +227,11 @@ def test_inner_packets_must_match_the_sas_selectors() -> None:
     live = left.sad.adopt(0x1001)
     assert live is not None
     stranger = udp("10.9.0.5", "10.2.0.5")
-    assert right.receive(left.outbound._seal(live, 1, stranger)) == []
-    assert right.receive(left.outbound._seal(live, 2, udp("10.1.0.5", "10.77.0.5"))) == []
+    assert right.receive(left.outbound._seal(live, 1, stranger, 0)) == []
+    assert right.receive(left.outbound._seal(live, 2, udp("10.1.0.5", "10.77.0.5"), 0)) == []
     assert right.counters.selector_mismatch == 2
-    assert right.receive(left.outbound._seal(live, 3, udp())) != []
-    assert right.receive(left.outbound._seal(live, 4, stranger)) == []
+    assert right.receive(left.outbound._seal(live, 3, udp(), 0)) != []
+    assert right.receive(left.outbound._seal(live, 4, stranger, 0)) == []
 
 
 def test_ports_of_the_sa_are_checked_for_every_packet() -> None:

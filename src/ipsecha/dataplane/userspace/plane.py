@@ -29,11 +29,12 @@ from ipsecha.ipsec.outbound import Outbound, Run
 from ipsecha.ipsec.sad import Sad
 from ipsecha.model.errors import DataPlaneError
 from ipsecha.model.leases import Leasing
-from ipsecha.model.numbers import PORT_IKE, PORT_NAT_T
+from ipsecha.model.numbers import PORT_IKE, PORT_NAT_T, Protocol
 from ipsecha.model.policy import Policy
 from ipsecha.model.records import Address, ChildSa, IkeSa, LeaseEntry
 
 _NOWHERE: Address = ("", 0)
+_KINDS: dict[int, Kind] = {Protocol.ESP: "esp", Protocol.AH: "ah"}
 
 
 def _call(reader: Callable[..., None], *arguments: Any) -> None:
@@ -43,7 +44,7 @@ def _call(reader: Callable[..., None], *arguments: Any) -> None:
 class PlaneConfig(msgspec.Struct, frozen=True):
     """Names, numbers and limits; the daemon sets what the member's file can say.
 
-    Without privileges: ``mark`` 0, ``raw_esp`` and ``routes`` False, an inner device of one's own, ports above 1023.
+    Without privileges: ``mark`` 0, ``raw`` and ``routes`` False, an inner device of one's own, ports above 1023.
     """
 
     interface: str = "ipsecha0"
@@ -51,7 +52,7 @@ class PlaneConfig(msgspec.Struct, frozen=True):
     outer_mtu: int = 0  # caps the path MTU towards the peers; 0: as the routes say
     ike_port: int = PORT_IKE
     nat_port: int = PORT_NAT_T
-    raw_esp: bool = True
+    raw: bool = True
     routes: bool = True
     table: int = TABLE
     priority: int = PRIORITY
@@ -129,7 +130,7 @@ class UserspacePlane:
             raise trouble
 
     def _open_sockets(self, address: str) -> None:
-        for sock, receive in self._sockets.open((address,), self.config.raw_esp):
+        for sock, receive in self._sockets.open((address,), self.config.raw):
             if self._loop is not None:
                 self._loop.add_reader(sock.fileno(), self._read, receive, self._on_esp, self._on_ike)
 
@@ -224,7 +225,7 @@ class UserspacePlane:
             for packet in inner:
                 self._hand_over("inner", packet, _NOWHERE, _NOWHERE)
             for datagram, remote in outer:
-                self._hand_over("esp", datagram, live.local, remote)
+                self._hand_over(_KINDS[live.protocol], datagram, live.local, remote)
 
     def set_leasing(self, mode: Leasing, skip_lanes: int = 0) -> None:
         self._release(self._sad.set_leasing(mode, skip_lanes))
@@ -268,7 +269,8 @@ class UserspacePlane:
         if kind == "inner":
             self._send_inner([data])
         else:
-            self._inner.write_batch(self._inbound.process([data], remote, 0, self._clock()))
+            protocol = Protocol.AH if kind == "ah" else Protocol.ESP
+            self._inner.write_batch(self._inbound.process([data], remote, 0, self._clock(), protocol))
 
     def _on_inner(self) -> None:
         packets = self._inner.read_batch(BATCH)
@@ -290,15 +292,15 @@ class UserspacePlane:
             bypass, outbound.bypass = outbound.bypass, []
             self._sockets.send_bypass(bypass)
 
-    def _on_esp(self, datagrams: list[bytes], local: Address, remote: Address, outer: int) -> None:
-        """ESP packets of one peer, as a socket has read them."""
+    def _on_esp(self, datagrams: list[bytes], local: Address, remote: Address, outer: int, protocol: int) -> None:
+        """ESP or gathered AH packets of one peer, as a socket has read them."""
         if self._sad.active:
-            delivered = self._inbound.process(datagrams, remote, outer, self._clock())
+            delivered = self._inbound.process(datagrams, remote, outer, self._clock(), protocol)
             if delivered:
                 self._inner.write_batch(delivered)
             return
         for datagram in datagrams:
-            self._hand_over("esp", datagram, local, remote)
+            self._hand_over(_KINDS[protocol], datagram, local, remote)
 
     def _hand_over(self, kind: Kind, data: bytes, local: Address, remote: Address) -> None:
         if self._forward is not None:
@@ -308,7 +310,7 @@ class UserspacePlane:
     def _transmit(self, runs: list[Run]) -> None:
         for run in runs:
             live = run.live
-            sock = self._sockets.encapsulated(live.local) if live.encapsulated else self._sockets.raw(live.local)
+            sock = self._sockets.towards(live)
             if sock is None:
                 self.counters.send_failed += len(run.datagrams)
                 continue
