@@ -72,7 +72,7 @@ def test_the_request_says_who_we_are_and_whom_we_want() -> None:
     """Section 1.2: IDi, AUTH, SA, TSi, TSr MUST be there; IDr names the wanted identity."""
     pair = Pair()
     payloads = opened(pair, until_auth(pair))
-    assert [kind for kind, _ in payloads] == [35, 36, 39, 33, 44, 45]
+    assert [kind for kind, _ in payloads] == [35, 36, 39, 41, 41, 33, 44, 45]
     assert dict(payloads)[36] == build_identity(right_connection().local_id)
 
 
@@ -94,7 +94,7 @@ def test_no_key_exchange_is_offered_for_the_first_child() -> None:
 def test_the_answer_has_idr_auth_and_the_child() -> None:
     """Section 1.2: IDr, AUTH, SA, TSi, TSr."""
     pair = Pair()
-    assert [kind for kind, _ in answer_to(pair, until_auth(pair))] == [36, 39, 33, 44, 45]
+    assert [kind for kind, _ in answer_to(pair, until_auth(pair))] == [36, 39, 41, 41, 33, 44, 45]
 
 
 def test_reserved_octets_of_the_identity_are_signed_as_received() -> None:
@@ -189,8 +189,8 @@ def test_a_child_failure_leaves_the_ike_sa_up_and_authenticated() -> None:
     pair = Pair(left_connection(children=(child_policy(remote="172.16.0.0/24"),)))
     request = until_auth(pair)
     payloads = answer_to(pair, request)
-    assert [kind for kind, _ in payloads] == [36, 39, 41]
-    assert notifications(payloads) == [Notify.TS_UNACCEPTABLE]
+    assert [kind for kind, _ in payloads] == [36, 39, 41, 41, 41]
+    assert notifications(payloads)[2:] == [Notify.TS_UNACCEPTABLE]
     pair.deliver(request)
     pair.run()
     assert pair.left.sa.spi_i == pair.right.sa.spi_i
@@ -201,7 +201,7 @@ def test_a_request_without_a_child_makes_the_ike_sa_alone() -> None:
     pair = Pair()
     request = until_auth(pair)
     payloads = [(kind, body) for kind, body in opened(pair, request) if kind not in (33, 44, 45)]
-    assert [kind for kind, _ in answer_to(pair, with_payloads(pair, request, payloads))] == [36, 39]
+    assert [kind for kind, _ in answer_to(pair, with_payloads(pair, request, payloads))] == [36, 39, 41, 41]
     assert pair.right.sa.children == ()
 
 

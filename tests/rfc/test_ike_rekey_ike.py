@@ -109,7 +109,7 @@ def test_the_new_ike_sa_inherits(steps: Steps) -> None:
     new = steps.a.sa
     assert new is not old
     assert new.children == children
-    assert new.flags == int(IkeFlag.FRAGMENTATION)
+    assert new.flags == IkeFlag.FRAGMENTATION | IkeFlag.MESSAGE_ID_SYNC | IkeFlag.REPLAY_COUNTER_SYNC
     assert (new.local, new.remote, new.remote_id, new.connection) == (old.local, old.remote, old.remote_id, "site")
 
 

@@ -65,6 +65,9 @@ class DataPlane(Protocol):
 
     def remove(self, spi_in: int) -> None: ...
 
+    def skip_outbound(self, spi_in: int, delta: int) -> None:
+        """Go on ``delta`` outbound numbers further, the leases permitting; where there is no room, ask for a rekey."""
+
     def activate(self, incarnation: int, above_lanes: int) -> None:
         """Become the owner, in O(1) of the number of SAs: each begins beyond its leases at its first packet, outbound
         ``above_lanes`` lanes above (``model.leases.lane_width``)."""

@@ -27,6 +27,7 @@ from ipsecha.model.effects import (
     Effect,
     InstallChild,
     Keepalive,
+    RaiseOutbound,
     RemoveChild,
     Report,
     Transmit,
@@ -87,6 +88,7 @@ class Gateway:
             InstallChild: lambda effect: self.plane.install(effect.sa, effect.child),
             UpdateChild: lambda effect: self.plane.update(effect.sa, effect.child),
             RemoveChild: lambda effect: self.plane.remove(effect.spi_in),
+            RaiseOutbound: lambda effect: self.plane.skip_outbound(effect.spi_in, effect.delta),
             Keepalive: lambda effect: self.plane.send_keepalive(effect.local, effect.remote),
             Report: ReportLog(loop.time),
         }

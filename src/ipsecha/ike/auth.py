@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from ipsecha.crypto.identity_binding import same_identity
 from ipsecha.crypto.key_derivation import derive_child_keys, pack_record_keys
 from ipsecha.crypto.protection import ike_protection
-from ipsecha.ike import auth_initiator, children
+from ipsecha.ike import auth_initiator, children, counter_sync
 from ipsecha.ike.auth_message import AuthMessage, Signed, check_proof, parse_auth_message, prove
 from ipsecha.ike.flags import CLOSED, ENCAPSULATE, FRAGMENTATION
 from ipsecha.ike.half_open import HalfOpen
@@ -82,6 +82,7 @@ def _receive_request(
     endpoint.half_open.remove(half_open)
     try:
         message = parse_auth_message(whole.first_payload, whole.octets)
+        half_open.flags |= message.supported
         connection, peer, proof = _authenticate(endpoint, half_open, message)
         child = _choose_child(endpoint, connection, message)
     except PeerError as error:
@@ -248,7 +249,7 @@ def _establish(endpoint: IkeEndpoint, one: _Established, *, initial_contact: boo
     )
     endpoint.add_sa(sa)
     endpoint.report("ike-established", f"{one.peer} at {one.remote[0]}, {sa.suite}", connection.name)
-    payloads = one.proof
+    payloads = one.proof + counter_sync.support(sa.flags)
     if isinstance(one.child, _Child):
         payloads += _make_child(endpoint, sa, half_open, one.child, now)
     elif one.child is not None:

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 from ipsecha.crypto.identity_binding import same_identity
 from ipsecha.crypto.key_derivation import IkeKeys, derive_child_keys, pack_record_keys
 from ipsecha.crypto.protection import ike_protection
-from ipsecha.ike import attempts, children, connections, window
+from ipsecha.ike import attempts, children, connections, counter_sync, window
 from ipsecha.ike.auth_message import AuthMessage, Signed, check_proof, parse_auth_message, prove
-from ipsecha.ike.flags import FRAGMENTATION
+from ipsecha.ike.flags import FRAGMENTATION, MESSAGE_ID_SYNC, REPLAY_COUNTER_SYNC
 from ipsecha.ike.half_open import Initiation, Stage
 from ipsecha.ike.message import Envelope, message_limit, open_message, seal_message
 from ipsecha.ike.negotiation import accept_child_answer, number_proposals
@@ -53,6 +53,7 @@ def start(endpoint: IkeEndpoint, initiation: Initiation, connection: Connection,
     if connection.remote_id is not None:
         payloads.append((Payload.IDR, build_identity(connection.remote_id)))
     payloads.append(proof[-1])
+    payloads += counter_sync.support(MESSAGE_ID_SYNC | REPLAY_COUNTER_SYNC)
     policy = _first_policy(connection, initiation)
     if policy is not None:
         payloads += _offer_child(endpoint, initiation, policy)
@@ -225,7 +226,7 @@ def _establish(
         remote=remote,
         local_id=connection.local_id,
         remote_id=peer,
-        flags=initiation.flags,
+        flags=initiation.flags | message.supported,
         created_at=now,
         rekey_at=now + endpoint.jittered(connection.rekey_s) if connection.rekey_s else 0.0,
         expires_at=now + connection.life_s,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from ipsecha.crypto.authentication import signed_octets
+from ipsecha.ike.flags import MESSAGE_ID_SYNC, REPLAY_COUNTER_SYNC
 from ipsecha.ike.window import check_critical
 from ipsecha.model.errors import CryptoError
 from ipsecha.model.identity import Identity
@@ -25,6 +26,10 @@ _NOTIFY, _SA, _TSI, _TSR = int(Payload.NOTIFY), int(Payload.SA), int(Payload.TSI
 _SHARED_KEY = int(AuthMethod.SHARED_KEY)
 _INITIAL_CONTACT = int(Notify.INITIAL_CONTACT)
 _X509 = int(CertEncoding.X509_SIGNATURE)
+_SUPPORTED = {
+    int(Notify.IKEV2_MESSAGE_ID_SYNC_SUPPORTED): MESSAGE_ID_SYNC,
+    int(Notify.IPSEC_REPLAY_COUNTER_SYNC_SUPPORTED): REPLAY_COUNTER_SYNC,
+}
 
 
 class AuthMessage(msgspec.Struct):
@@ -40,6 +45,7 @@ class AuthMessage(msgspec.Struct):
     ts_r: bytes = b""
     initial_contact: bool = False
     error: int = 0
+    supported: int = 0  # flags of the extensions that the sender asserts
 
 
 def parse_auth_message(first: int, octets: bytes) -> AuthMessage:
@@ -71,6 +77,8 @@ def _take_notify(message: AuthMessage, body: bytes) -> None:
         message.initial_contact = True
     elif kind <= LAST_ERROR_NOTIFY and not message.error:
         message.error = kind
+    else:
+        message.supported |= _SUPPORTED.get(kind, 0)
 
 
 class Signed(msgspec.Struct):

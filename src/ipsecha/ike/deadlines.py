@@ -5,17 +5,16 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from ipsecha.ike import children, window
+from ipsecha.ike import children, message_sync, window
 from ipsecha.ike.flags import CLOSING, LEAVING, LOCAL_NAT, REKEYED
 from ipsecha.model.effects import Keepalive
 from ipsecha.model.policy import Connection
-from ipsecha.model.records import ChildSa, ChildState, ExchangeKind, IkeSa, Task
+from ipsecha.model.records import ChildSa, ChildState, Exchange, ExchangeKind, IkeSa, Task
 
 if TYPE_CHECKING:
     from ipsecha.ike.endpoint import IkeEndpoint
 
 REKEY_RETRY_S = 30.0  # a rekey that came to nothing is tried again
-REKEY_MESSAGE_ID = 0xFFFF0000
 DELETE_GRACE_S = 60.0  # for a DELETE of what has expired to be answered
 
 
@@ -29,7 +28,7 @@ def next_deadline(endpoint: IkeEndpoint, sa: IkeSa) -> float:
         if child.rekey_at and child.state == ChildState.ESTABLISHED:
             when = min(when, child.rekey_at)
     if sa.exchange is not None:
-        when = min(when, window.retransmit_at(endpoint, sa, sa.exchange))
+        when = min(when, window.retransmit_at(endpoint, sa, sa.exchange), message_sync.due_at(sa))
     else:
         connection = endpoint.connection_of(sa)
         if connection is not None and connection.dpd_s and not sa.flags & LEAVING:
@@ -53,8 +52,7 @@ def fire(endpoint: IkeEndpoint, sa: IkeSa, now: float) -> None:
         _fire_child(endpoint, sa, child, now)
     exchange = sa.exchange
     if exchange is not None:
-        if window.retransmit_at(endpoint, sa, exchange) <= now:
-            window.retransmit(endpoint, sa, exchange, now)
+        _fire_exchange(endpoint, sa, exchange, now)
     else:
         if _silent(sa, connection, now):
             window.enqueue(endpoint, sa, Task(ExchangeKind.LIVENESS), now)
@@ -63,11 +61,22 @@ def fire(endpoint: IkeEndpoint, sa: IkeSa, now: float) -> None:
         endpoint.rearm(sa)
 
 
+def _fire_exchange(endpoint: IkeEndpoint, sa: IkeSa, exchange: Exchange, now: float) -> None:
+    overdue = window.retransmit_at(endpoint, sa, exchange) <= now
+    if message_sync.is_superseded(sa, exchange, now, overdue=overdue):
+        message_sync.set_aside(endpoint, sa, now)
+        window.run_queue(endpoint, sa, now)
+    elif overdue:
+        if exchange.kind == ExchangeKind.MESSAGE_ID_SYNC:
+            message_sync.renew(endpoint, sa, exchange)
+        window.retransmit(endpoint, sa, exchange, now)
+
+
 def _rekey_due(sa: IkeSa, now: float) -> bool:
     """By time, or because message IDs come to their end: they never wrap (section 2.2)."""
     if sa.flags & LEAVING:
         return False
-    used_up = max(sa.next_request_id, sa.expected_request_id) >= REKEY_MESSAGE_ID and sa.rekey_at <= now
+    used_up = max(sa.next_request_id, sa.expected_request_id) >= window.REKEY_MESSAGE_ID and sa.rekey_at <= now
     return used_up or 0 < sa.rekey_at <= now
 
 

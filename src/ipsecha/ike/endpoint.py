@@ -20,6 +20,7 @@ from ipsecha.ike import (
     due,
     exchanges,
     init,
+    message_sync,
     operations,
     standby,
     unprotected,
@@ -77,6 +78,7 @@ class IkeEndpoint(Step):
         self.keepalives: dict[bytes, float] = {}  # next keepalive, by local SPI, where we are behind a NAT
         self.failures: dict[str, int] = {}  # attempts in a row that came to nothing, by connection
         self.resting: dict[tuple[str, str], float] = {}  # packets ask in vain so long; by connection and child (or "")
+        self.asked_sync: set[tuple[bytes, int]] = set()  # local SPI and kind (RFC 6311), since we became the owner
         self.held: set[str] = set()  # connections that the operator has taken down
         self.request_handlers = exchanges.REQUEST_HANDLERS
         self.response_handlers = exchanges.RESPONSE_HANDLERS
@@ -216,6 +218,8 @@ class IkeEndpoint(Step):
         own = header.spi_r if header.flags & FLAG_INITIATOR else header.spi_i
         sa = self.sas.get(own)
         if sa is not None and sa.spi_i == header.spi_i and sa.spi_r == header.spi_r:
+            if message_sync.concerns(sa, header) and message_sync.receive(self, sa, header, data, local, remote, now):
+                return
             window.receive(self, sa, header, data, local, remote, now)
             return
         if auth.receive(self, own, header, data, local, remote, now):
@@ -349,6 +353,7 @@ class IkeEndpoint(Step):
         self.now = now
         self.incarnation = incarnation
         self.active = True
+        self.asked_sync.clear()
         self._background = standby.BackgroundPass()
 
     def deactivate(self) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ipsecha.ike import create_child, informational, rekey_ike
+from ipsecha.ike import counter_sync, create_child, informational, message_sync, rekey_ike
 from ipsecha.ike.window import Payloads, RequestHandler, ResponseHandler, Starter
 from ipsecha.model.numbers import ExchangeType, Payload
 from ipsecha.model.records import ExchangeKind, IkeSa
@@ -34,6 +34,7 @@ RESPONSE_HANDLERS: dict[int, ResponseHandler] = {
     ExchangeKind.DELETE_IKE: informational.handle_response,
     ExchangeKind.LIVENESS: informational.handle_response,
     ExchangeKind.NOTIFY: informational.handle_response,
+    ExchangeKind.COUNTER_SYNC: counter_sync.handle_response,
 }
 
 STARTERS: dict[int, Starter] = {
@@ -44,4 +45,6 @@ STARTERS: dict[int, Starter] = {
     ExchangeKind.DELETE_IKE: informational.start,
     ExchangeKind.LIVENESS: informational.start,
     ExchangeKind.NOTIFY: informational.start,
+    ExchangeKind.MESSAGE_ID_SYNC: message_sync.start,
+    ExchangeKind.COUNTER_SYNC: counter_sync.start,
 }

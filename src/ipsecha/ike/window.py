@@ -43,6 +43,7 @@ Starter = Callable[["IkeEndpoint", IkeSa, Task, float], None]
 
 DIGEST_LENGTH = 16
 LAST_MESSAGE_ID = 0xFFFFFFFF
+REKEY_MESSAGE_ID = 0xFFFF0000  # from here on the IKE SA is to be rekeyed
 FIRST_AFTER_AUTH = 2
 FATAL_AFTER_AUTH = {Notify.AUTHENTICATION_FAILED, Notify.INVALID_SYNTAX, Notify.UNSUPPORTED_CRITICAL_PAYLOAD}
 KNOWN_PAYLOADS = frozenset(int(payload) for payload in Payload)
@@ -109,10 +110,8 @@ def start_request(
     To be called by starters only, that is when no request is in flight.
     """
     assert sa.exchange is None, "the window has room for one request"
-    assert sa.next_request_id <= LAST_MESSAGE_ID, "an IKE SA is rekeyed before its message IDs are used up"
     exchange.message_id = sa.next_request_id
-    sa.next_request_id += 1
-    exchange.request = _seal(endpoint, sa, exchange_type, 0, exchange.message_id, payloads)
+    exchange.request = seal_request(endpoint, sa, exchange_type, payloads)
     exchange.started_at = now
     exchange.tries = 1
     sa.exchange = exchange
@@ -120,6 +119,22 @@ def start_request(
     endpoint.touch(sa)
     endpoint.transmit(exchange.request, sa.local, sa.remote)
     endpoint.rearm(sa)
+
+
+def seal_request(
+    endpoint: IkeEndpoint, sa: IkeSa, exchange_type: ExchangeType, payloads: Payloads
+) -> tuple[bytes, ...]:
+    """The datagrams of a request under our next message ID, which is used up."""
+    assert sa.next_request_id <= LAST_MESSAGE_ID, "an IKE SA is rekeyed before its message IDs are used up"
+    message_id = sa.next_request_id
+    sa.next_request_id += 1
+    return seal(endpoint, sa, exchange_type, 0, message_id, payloads)
+
+
+def clear_exchange(endpoint: IkeEndpoint, sa: IkeSa) -> None:
+    """No request is in flight any more: it is answered, or nobody waits for the answer."""
+    sa.exchange = None
+    endpoint.in_flight.pop(sa.local_spi, None)
 
 
 def retransmit_at(endpoint: IkeEndpoint, sa: IkeSa, exchange: Exchange) -> float:
@@ -171,10 +186,11 @@ def _receive_request(
     whole = _open_whole(endpoint, sa, header, data)
     if whole is None:
         return
-    _note_inbound(endpoint, sa, local, remote, now)
+    note_inbound(endpoint, sa, local, remote, now)
     response, fatal = _answer(endpoint, sa, header, whole, now)
     sa.expected_request_id += 1
-    sa.responses = _seal(endpoint, sa, header.exchange, FLAG_RESPONSE, header.message_id, response)
+    sa.answered_sync = None  # its answer has arrived, and its message IDs are below the expected one
+    sa.responses = seal(endpoint, sa, header.exchange, FLAG_RESPONSE, header.message_id, response)
     sa.request_digest = whole.digest
     endpoint.transmit(sa.responses, local, remote)
     if fatal and sa.local_spi in endpoint.sas:
@@ -212,14 +228,15 @@ def _repeat_response(
     endpoint: IkeEndpoint, sa: IkeSa, header: Header, data: bytes, local: Address, remote: Address
 ) -> None:
     """The peer repeats its last request: it gets the same octets.  Of a fragmented request only the first fragment
-    counts (RFC 7383 section 2.6.1); one cut anew is recognised by opening it."""
+    counts (RFC 7383 section 2.6.1).  One sealed or cut anew is recognised by opening it: a peer that is a cluster, too,
+    asks in this way what became of a request that it does not remember."""
     if digest_of(data) != sa.request_digest:
         try:
             opened = open_message(inbound_protection(sa), header, data)
         except (WireError, CryptoError):
             endpoint.count("not-authentic")
             return
-        if opened.fragment != 1:
+        if opened.fragment > 1:
             endpoint.count("old-request")
             return
     endpoint.count("repeated-request")
@@ -236,9 +253,8 @@ def _receive_response(
     whole = _open_whole(endpoint, sa, header, data)
     if whole is None:
         return
-    _note_inbound(endpoint, sa, local, remote, now)
-    sa.exchange = None
-    endpoint.in_flight.pop(sa.local_spi, None)
+    note_inbound(endpoint, sa, local, remote, now)
+    clear_exchange(endpoint, sa)
     try:
         payloads = _split(whole)
         if Notify.INVALID_SYNTAX in _notifications(payloads):
@@ -282,7 +298,7 @@ def reassembly_key(local_spi: bytes, header: Header) -> bytes:
     return local_spi + (b"r" if header.flags & FLAG_RESPONSE else b"q")
 
 
-def _note_inbound(endpoint: IkeEndpoint, sa: IkeSa, local: Address, remote: Address, now: float) -> None:
+def note_inbound(endpoint: IkeEndpoint, sa: IkeSa, local: Address, remote: Address, now: float) -> None:
     """An authentic, new message shows that the peer lives, and where (section 2.23)."""
     sa.last_inbound_at = now
     if remote != sa.remote or local != sa.local:
@@ -316,9 +332,10 @@ def outbound_protection(sa: IkeSa) -> Protection:
     return ike_protection(sa.suite, keys.sk_er, keys.sk_ar)
 
 
-def _seal(
+def seal(
     endpoint: IkeEndpoint, sa: IkeSa, exchange_type: int, flags: int, message_id: int, payloads: Payloads
 ) -> tuple[bytes, ...]:
+    """The datagrams of a message of ours, under IVs never used before (invariant I1)."""
     connection = endpoint.connection_of(sa)
     limit = 0
     if sa.flags & FRAGMENTATION and connection is not None:

@@ -39,6 +39,14 @@ class RemoveChild(msgspec.Struct, frozen=True, gc=False):
     spi_in: int
 
 
+class RaiseOutbound(msgspec.Struct, frozen=True, gc=False):
+    """The peer, a cluster that has failed over, asks for a jump of our outbound sequence numbers (RFC 6311 section
+    5.2).  ``delta`` is the peer's word: the data plane decides whether there is room for it."""
+
+    spi_in: int
+    delta: int
+
+
 class Transmit(msgspec.Struct, frozen=True, gc=False):
     """IKE messages, without the non-ESP marker: the socket's owner adds it on port 4500."""
 
@@ -65,4 +73,4 @@ class Report(msgspec.Struct, frozen=True, gc=False):
     level: int = 20  # as in logging: 20 info, 30 warning, 40 error
 
 
-Effect = Replicate | Withdraw | InstallChild | UpdateChild | RemoveChild | Transmit | Keepalive | Report
+Effect = Replicate | Withdraw | InstallChild | UpdateChild | RemoveChild | RaiseOutbound | Transmit | Keepalive | Report

@@ -27,6 +27,7 @@ from ipsecha.ipsec.leases import CHANNEL_BUDGET, INBOUND_HORIZON_S
 from ipsecha.ipsec.live import LiveSa
 from ipsecha.ipsec.outbound import Outbound, Run
 from ipsecha.ipsec.sad import Sad
+from ipsecha.ipsec.skip import skip_outbound
 from ipsecha.model.errors import DataPlaneError
 from ipsecha.model.leases import Leasing
 from ipsecha.model.numbers import PORT_IKE, PORT_NAT_T, Protocol
@@ -165,6 +166,9 @@ class UserspacePlane:
 
     def remove(self, spi_in: int) -> None:
         self._sad.remove(spi_in)
+
+    def skip_outbound(self, spi_in: int, delta: int) -> None:
+        skip_outbound(self._sad, spi_in, delta, self._clock())
 
     def traffic(self, spi_in: int) -> Traffic | None:
         """The state of a child SA in use; None where it is not installed."""
