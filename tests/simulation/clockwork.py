@@ -47,15 +47,21 @@ class Timeline:
 
 
 class Process:
-    """Runs callbacks; may be stopped for a while, and killed between any two acts that are visible outside."""
+    """Runs callbacks; may be stopped for a while, and killed between any two acts that are visible outside.
+
+    ``acts_left`` acts from now something befalls it, ``boundary``: by default it dies there.
+    """
 
     def __init__(self, name: str, timeline: Timeline, killed: Callable[[Process], None]) -> None:
         self.name = name
         self.timeline = timeline
         self.alive = True
         self.acts_left: int | None = None
+        self.boundary: Callable[[], None] = self.kill
+        self.pause_s = 0.0  # so long, about, each act takes
         self._killed = killed
         self._stopped_until = 0.0
+        self._held: deque[tuple[float, Callable[..., None], tuple[Any, ...]]] = deque()  # acts of a stopped process
         self._backlog: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
         self._inside = False
 
@@ -76,17 +82,32 @@ class Process:
         if self.alive:
             self.alive = False
             self._backlog.clear()
+            self._held.clear()
             self._killed(self)
 
     def act(self) -> None:
-        """Called before each act that others can see.  Raises Killed where the process dies first."""
+        """Called before each act: what others can see, and what is carried out step by step.  Raises Killed where the
+        process dies first."""
         if not self.alive:
             raise Killed
+        if self.pause_s:
+            busy_s = max(self._stopped_until - self.timeline.time, 0.0)
+            self.stop_for(busy_s + self.timeline.jitter(self.pause_s))
         if self.acts_left is not None:
             self.acts_left -= 1
             if self.acts_left < 0:
-                self.kill()
-                raise Killed
+                self.acts_left = None
+                self.boundary()
+                if not self.alive:
+                    raise Killed
+
+    def emit(self, action: Callable[..., None], *arguments: Any) -> None:
+        """An act that others can see: as soon as the process runs, should it be stopped in the middle of its code."""
+        self.act()
+        if self._held or self._stopped_until > self.timeline.time:
+            self._held.append((self._stopped_until, action, arguments))
+        else:
+            action(*arguments)
 
     def run(self, action: Callable[..., Any], *arguments: Any) -> None:
         if not self.alive:
@@ -108,6 +129,9 @@ class Process:
             self._inside = False
 
     def _wake(self) -> None:
+        while self._held and self._held[0][0] <= self.timeline.time:
+            _, action, arguments = self._held.popleft()
+            action(*arguments)
         while self.alive and self._backlog and self._stopped_until <= self.timeline.time and not self._inside:
             self._call(*self._backlog.popleft())
 

@@ -47,8 +47,16 @@ class Site:
         self.dpd_s = chance.choice((1.5, 5.0))
         self.fragment_size = chance.choice((400, 1280))
         self.both_start = chance.random() < 0.15
+        self.patience_s = 0.5
+        self._connections: dict[bool, Connection] = {}
 
     def connection(self, cluster: bool) -> Connection:
+        """How the cluster, or the peer, is configured."""
+        if cluster not in self._connections:
+            self._connections[cluster] = self._connection(cluster)
+        return self._connections[cluster]
+
+    def _connection(self, cluster: bool) -> Connection:
         start = Start.START if self.both_start or self.initiates != cluster else Start.NONE
         nets = (CLUSTER_NET, self.net) if cluster else (self.net, CLUSTER_NET)
         child = ChildPolicy(
@@ -72,7 +80,7 @@ class Site:
             dpd_s=self.dpd_s if cluster else 4.0,
             encapsulate=self.encapsulate,
             fragment_size=self.fragment_size,
-            retransmit_timeout_s=0.5,
+            retransmit_timeout_s=self.patience_s,
         )
 
 
@@ -191,7 +199,7 @@ class MemberNode(Node):
         self.epochs_owned = []
         self.host.carrier = True
         self._build(tuple(site.connection(cluster=True) for site in world.sites), world.random.uniform(-3, 3))
-        settings = PairSettings("test", ("a", "b"), self.index)
+        settings = PairSettings("test", ("a", "b"), self.index, heartbeat_s=world.heartbeat_s)
         self.member = world.variant.member(settings, Entropy(f"{world.seed}/{self.process.name}/member"))
         self.member.log.part, self.member.log.window = 1, 1  # so that a few records are a long snapshot
         addresses = SimulatedAddresses(self.host, self._links, world.network, (CLUSTER,))

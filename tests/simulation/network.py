@@ -102,9 +102,9 @@ class SimulatedSocket(OuterSocket):
         pass
 
     def send(self, datagram: bytes, remote: Address) -> None:
-        self._plane.process.act()
+        plane = self._plane
         destination = (remote[0], ESP_PORT) if self.local[1] == ESP_PORT else remote
-        self._plane.network.send(self._plane.host, Datagram(datagram, self.local, destination))
+        plane.process.emit(plane.network.send, plane.host, Datagram(datagram, self.local, destination))
 
     def send_run(self, datagrams: list[bytes], remote: Address) -> None:
         for datagram in datagrams:
@@ -163,9 +163,9 @@ class SimulatedInner:
     def fileno(self) -> int:
         return self._number
 
-    def arrive(self, packet: bytes) -> None:
+    def arrive(self, packets: list[bytes]) -> None:
         if len(self._queue) < QUEUE:
-            self._queue.append(packet)
+            self._queue.extend(packets)
             self._plane.loop.readable(self._number)
 
     def read_batch(self, limit: int) -> list[bytes]:
@@ -176,8 +176,7 @@ class SimulatedInner:
 
     def write_batch(self, packets: list[bytes]) -> None:
         for packet in packets:
-            self._plane.process.act()
-            self._delivered(self._plane.host, packet)
+            self._plane.process.emit(self._delivered, self._plane.host, packet)
 
     def close(self) -> None:
         pass

@@ -6,6 +6,7 @@ from __future__ import annotations
 import hashlib
 import struct
 from collections import defaultdict
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from simulation.network import ESP_PORT, Datagram, Host
@@ -22,10 +23,21 @@ INITIATOR, RESPONSE = 0x08, 0x20
 AEAD_IV = 8
 CLUSTER_HOSTS = ("a", "b")
 _ESP = struct.Struct(">II")
+_TIME = struct.Struct(">d")
 
 
 def _digest(data: bytes) -> bytes:
     return hashlib.blake2b(data, digest_size=12).digest()
+
+
+def _named(data: bytes) -> str:
+    """An IKE message in a trace: SPIs, exchange type, request or response, message ID."""
+    number = int.from_bytes(data[20:24], "big")
+    return f"{data[:3].hex()}:{data[8:11].hex()} {data[18]}{'r' if data[19] & RESPONSE else 'q'}{number}"
+
+
+def _told(data: bytes, destination: str) -> str:
+    return f"IKE to {destination} {_named(data)} {_digest(data).hex()[:6]} {len(data)}"
 
 
 class Record:
@@ -34,7 +46,7 @@ class Record:
 
     def __init__(self, timeline: Timeline) -> None:
         self.timeline = timeline
-        self.lines: list[str] = []
+        self._notes: list[tuple[float, str, str | Callable[..., str], tuple[object, ...]]] = []
         self.trace = hashlib.sha256()
         self.splitting = self.has_split = False
         self._split_until = -1.0
@@ -54,13 +66,20 @@ class Record:
         self._used: set[bytes] = set()  # IKE SAs that an owner has used after it made them
         self._last_sent: dict[tuple[bytes, bool, bool], tuple[int, dict[int, bytes]]] = {}
 
-    def note(self, who: str, text: str) -> None:
-        self.lines.append(f"{self.timeline.time:9.4f} {who:5} {text}")
+    def note(self, who: str, text: str | Callable[..., str], *arguments: object) -> None:
+        """A line of the trace; ``text`` may be a function of ``arguments``, for most traces are never read."""
+        self._notes.append((self.timeline.time, who, text, arguments))
+
+    @property
+    def lines(self) -> list[str]:
+        """Who did what when, as far as it is seen from outside."""
+        return [
+            f"{time:9.4f} {who:5} {text if isinstance(text, str) else text(*arguments)}"
+            for time, who, text, arguments in self._notes
+        ]
 
     def hash(self, *parts: bytes) -> None:
-        self.trace.update(b"%.6f" % self.timeline.time)
-        for part in parts:
-            self.trace.update(part)
+        self.trace.update(b"".join((_TIME.pack(self.timeline.time), *parts)))
 
     def violation(self, checker: str, text: str) -> None:
         self.note("!!!", f"{checker}: {text}")
@@ -97,18 +116,16 @@ class Record:
         if number in numbers:
             self.violation("I2", f"{host.name} sends number {number} again on SPI {spi:#010x}")
         numbers.add(number)
-        self._iv(host, f"ESP SPI {spi:#010x}", sa, data[8 : 8 + AEAD_IV], data)
+        self._iv(host, "ESP", sa, data[8 : 8 + AEAD_IV], _digest(data))
 
-    def _iv(self, host: Host, what: str, key: object, iv: bytes, data: bytes) -> None:
-        digest = _digest(data)
+    def _iv(self, host: Host, what: str, key: object, iv: bytes, digest: bytes) -> None:
         if self._ivs.setdefault((key, iv), digest) != digest:
             self.violation("I1", f"{host.name} uses IV {iv.hex()} again: {what}")
 
     def _ike(self, host: Host, datagram: Datagram, data: bytes) -> None:
         spis, first, exchange, flags = data[:16], data[16], data[18], data[19]
         number = int.from_bytes(data[20:24], "big")
-        what = f"{spis[:8].hex()[:6]}:{spis[8:].hex()[:6]} {exchange}{'r' if flags & RESPONSE else 'q'}{number}"
-        self.note(host.name, f"IKE to {datagram.destination[0]} {what} {_digest(data).hex()[:6]} {len(data)}")
+        self.note(host.name, _told, data, datagram.destination[0])
         if exchange == IKE_SA_INIT:
             if not flags & RESPONSE and spis[:8] not in self._inits:
                 self._inits.add(spis[:8])
@@ -119,12 +136,12 @@ class Record:
             return
         self._first_seen.setdefault(spis, self.timeline.time)
         iv_at, fragment = (32, 0) if first == SK else (36, int.from_bytes(data[32:34], "big"))
-        self._iv(host, f"IKE {what}", (spis, flags & INITIATOR), data[iv_at : iv_at + AEAD_IV], data)
-        self._remember(host, datagram, spis, flags, number, fragment, data)
         digest = _digest(data)
+        self._iv(host, "IKE", (spis, flags & INITIATOR), data[iv_at : iv_at + AEAD_IV], digest)
+        self._remember(host, datagram, spis, flags, number, fragment, data)
         known = self._messages.setdefault((spis, flags & (INITIATOR | RESPONSE), number, fragment), digest)
         if known != digest and not self.excused(spis):
-            self.violation("I4", f"{host.name} sends another message with the ID of {what}")
+            self.violation("I4", f"{host.name} sends another message with the ID of {_named(data)}")
 
     def _remember(
         self, host: Host, datagram: Datagram, spis: bytes, flags: int, number: int, fragment: int, data: bytes

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from simulation.clockwork import Process, Timeline
 
 TCP_PATIENCE_S = 3.0
+FIRST_DIAL_S, LAST_DIAL_S = 0.004, 0.25
+"""Between two knocks at the door of a member that is not there: twice as long each time."""
 PATHS = ("synch", "lan")
 
 
@@ -56,7 +58,8 @@ class SynchNetwork:
         self.delay_s = 0.001
         self._latest: Link | None = None
         self._dialling_until = 0.0
-        timeline.at(0.0, self._dial)
+        self._dialled = 0  # what was due before counts no more
+        self._dial_soon()
 
     # Faults
 
@@ -64,6 +67,7 @@ class SynchNetwork:
         self.blocked[path, receiver] = blocked
         if path == "synch" and not self.cut and self._latest is not None:
             self._unstall(self._latest)
+        self._dial_soon()
 
     def heal(self) -> None:
         self.beat_loss, self.delay_s = 0.0, 0.001
@@ -78,22 +82,34 @@ class SynchNetwork:
         link = self._latest
         if link is not None:
             self.timeline.at(TCP_PATIENCE_S if host_too else 0.0, self.break_link, link)
+        self._dial_soon()
 
     def process_started(self) -> None:
         if self._latest is not None:
             self.break_link(self._latest)
+        self._dial_soon()
 
     # The connection
 
-    def _dial(self) -> None:
-        self.timeline.at(self.timeline.jitter(0.02), self._dial)
+    def _dial_soon(self, pause_s: float = FIRST_DIAL_S) -> None:
+        self._dialled += 1
+        self._pause_s = pause_s
+        self.timeline.at(self.timeline.jitter(pause_s), self._dial, self._dialled)
+
+    def _dial(self, number: int) -> None:
+        """Until there is a connection, or none to be had before something changes."""
         a, b = self.ends
+        if number != self._dialled:
+            return
         if self.cut or not (a.host_up and b.host_up):
             return
         if a.process.alive and b.process.alive:
-            if (self._latest is None or self._latest.broken) and self._dialling_until <= self.timeline.time:
-                self._connect()
+            if self._latest is None or self._latest.broken:
+                if self._dialling_until <= self.timeline.time:
+                    self._connect()
+                self._dial_soon()
             return
+        self._dial_soon(min(2 * self._pause_s, LAST_DIAL_S))
         for end in self.ends:
             if end.process.alive and end.link is None:
                 self.timeline.at(self.timeline.jitter(self.delay_s), end.process.run, self._refused, end)
@@ -125,6 +141,7 @@ class SynchNetwork:
         if link.broken:
             return
         link.broken = True
+        self._dial_soon()
         chance = self.timeline.random
         for end in self.ends:
             link.cut_at[end.index] = self.timeline.time + self.timeline.jitter(self.delay_s) * chance.randint(0, 1)
@@ -188,8 +205,7 @@ class SimulatedChannel:
         self._end = end
 
     def send(self, frame: bytes) -> None:
-        self._end.process.act()
-        self._network.send(self._end, frame)
+        self._end.process.emit(self._network.send, self._end, frame)
 
     def reset(self) -> None:
         if self._end.link is not None:
@@ -202,5 +218,4 @@ class SimulatedBeats:
         self._end = end
 
     def send(self, beat: bytes) -> None:
-        self._end.process.act()
-        self._network.send_beat(self._end, beat)
+        self._end.process.emit(self._network.send_beat, self._end, beat)

@@ -51,6 +51,7 @@ class World:
         self.peers = [PeerNode(self, site) for site in self.sites]
         self.members = [MemberNode(self, 0), MemberNode(self, 1)]
         self.synch = SynchNetwork(self.timeline, self.members, self._frame)  # type: ignore[arg-type]
+        self.heartbeat_s = 0.1
         self.failovers = 0
         self._excused: set[str] = set()  # sites whose SAs the operator has ended, or the peer has forgotten
         self._last_delivery: dict[bytes, float] = {}
@@ -91,17 +92,18 @@ class World:
     def inner_packets(self, count: int = 1) -> None:
         """Hosts on both sides of each tunnel send numbered packets."""
         for peer in self.peers:
-            for _ in range(count):
-                self._send(self.network.holders.get(CLUSTER), CLUSTER_INNER, peer.site.inner)
-                self._send(peer.host, peer.site.inner, CLUSTER_INNER)
+            self._send(self.network.holders.get(CLUSTER), CLUSTER_INNER, peer.site.inner, count)
+            self._send(peer.host, peer.site.inner, CLUSTER_INNER, count)
 
-    def _send(self, host: Host | None, source: str, destination: str) -> None:
-        self._number += 1
-        payload = self._number.to_bytes(8, "big") + bytes(self._number % 7)
+    def _send(self, host: Host | None, source: str, destination: str, count: int) -> None:
         src, dst = inet_aton(source), inet_aton(destination)
-        packet = build_ipv4(src, dst, 17, build_udp(src, dst, 7, 7, payload))
+        packets = []
+        for _ in range(count):
+            self._number += 1
+            payload = self._number.to_bytes(8, "big") + bytes(self._number % 7)
+            packets.append(build_ipv4(src, dst, 17, build_udp(src, dst, 7, 7, payload)))
         if host is not None and host.up and host.carrier and host.inner is not None:
-            self.timeline.at(self.random.random() * 0.0002, host.inner.arrive, packet)
+            self.timeline.at(self.random.random() * 0.0002, host.inner.arrive, packets)
 
     def delivered(self, host: Host, packet: bytes) -> None:
         self.record.delivered(host, packet)
@@ -168,16 +170,16 @@ class World:
     def _frame(self, receiver: int, data: bytes) -> None:
         node = self.members[receiver]
         self.record.hash(node.name.encode(), data)
-        frame = frames.decode_frame(data)
-        self.record.note(node.process.name, f"gets {_short(frame)}")
+        self.record.note(node.process.name, _short, data)
 
     def applied(self, node: MemberNode) -> None:
         if node.serves:
             self.record.violation("I5", f"{node.process.name} is owner and applies what another owner wrote")
 
 
-def _short(frame: Any) -> str:
+def _short(data: bytes) -> str:
+    frame = frames.decode_frame(data)
     if frame is None:
-        return "an unknown frame"
+        return "gets an unknown frame"
     fields = [str(getattr(frame, name)) for name in ("epoch", "number") if hasattr(frame, name)]
-    return f"{type(frame).__name__} {' '.join(fields)}"
+    return f"gets {type(frame).__name__} {' '.join(fields)}"
