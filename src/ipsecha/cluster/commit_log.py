@@ -26,6 +26,10 @@ SNAPSHOT_WINDOW = 8
 """Parts under way without acknowledgement."""
 
 
+INITIATION_KEY = 9
+"""Octets of the key of a handshake's record: any octet, and the initiator's SPI."""
+
+
 class BackupState(Enum):
     ABSENT = "absent"
     JOINING = "joining"
@@ -59,7 +63,12 @@ class CommitLog:
         return now - self._sent_at[0][1] if self._sent_at else 0.0
 
     def commit(self, epoch: int, changes: Sequence[Change], now: float) -> Frame:
-        return Commit(epoch, self._next(now), tuple(changes))
+        """Changes of IKE SAs, and of the owner's own handshakes, which an older member does not know: apart from them,
+        by keys of another length."""
+        initiations = tuple((key[1:], record) for key, record in changes if len(key) == INITIATION_KEY)
+        if initiations:
+            changes = [change for change in changes if len(change[0]) != INITIATION_KEY]
+        return Commit(epoch, self._next(now), tuple(changes), initiations)
 
     def extend(self, epoch: int, entries: Sequence[LeaseEntry], now: float) -> Frame:
         number = self._next(now)

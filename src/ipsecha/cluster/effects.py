@@ -68,9 +68,19 @@ class Apply(msgspec.Struct, frozen=True):
     """Store the owner's records."""
 
     changes: tuple[Change, ...]
+    initiations: tuple[Change, ...] = ()
 
     def __repr__(self) -> str:  # records hold keys
         return f"Apply({len(self.changes)} changes)"
+
+
+class HoldHalfOpen(msgspec.Struct, frozen=True):
+    """A half-open IKE SA that the owner shares: worth keeping, within bounds."""
+
+    state: bytes
+
+    def __repr__(self) -> str:  # the state holds keys
+        return f"HoldHalfOpen({len(self.state)} octets)"
 
 
 class ApplyLeases(msgspec.Struct, frozen=True):
@@ -129,6 +139,7 @@ ClusterEffect = (
     | BecomeStandby
     | Freeze
     | Apply
+    | HoldHalfOpen
     | ApplyLeases
     | ApplyExact
     | DiscardRecords

@@ -53,6 +53,7 @@ class Commit(msgspec.Struct, array_like=True, frozen=True):
     epoch: int
     number: int
     changes: tuple[Change, ...]
+    initiations: tuple[Change, ...] = ()  # the owner's own handshakes, by their initiator's SPI
 
     def __repr__(self) -> str:  # records hold keys
         return f"Commit(epoch {self.epoch:#x}, number {self.number}, {len(self.changes)} changes)"
@@ -134,6 +135,16 @@ class Goodbye(msgspec.Struct, array_like=True, frozen=True):
     epoch: int
 
 
+class HalfOpen(msgspec.Struct, array_like=True, frozen=True):
+    """A half-open IKE SA of the owner's, within its budget.  Not numbered: nobody waits for it."""
+
+    epoch: int
+    state: bytes
+
+    def __repr__(self) -> str:  # the state holds keys
+        return f"HalfOpen(epoch {self.epoch:#x}, {len(self.state)} octets)"
+
+
 Frame = (
     Hello
     | Join
@@ -148,6 +159,7 @@ Frame = (
     | Forward
     | Goodbye
     | Pulse
+    | HalfOpen
 )
 
 _TYPES: dict[int, type[Frame]] = {
@@ -164,6 +176,7 @@ _TYPES: dict[int, type[Frame]] = {
     11: Forward,
     12: Goodbye,
     13: Pulse,
+    14: HalfOpen,
 }
 _OCTETS = {kind: bytes((number,)) for number, kind in _TYPES.items()}
 _DECODERS = {number: msgspec.msgpack.Decoder(kind) for number, kind in _TYPES.items()}

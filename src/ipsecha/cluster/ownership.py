@@ -301,6 +301,21 @@ class Ownership:
     def _partner_name(self) -> str:
         return self.settings.members[1 - self.settings.index]
 
+    @property
+    def replicates(self) -> bool:
+        """Whether there is a backup, in sync or joining, that hears what we send."""
+        return self.owns and self.channel_is_up and self.log.backup is not BackupState.ABSENT
+
+    def share(self, state: bytes) -> None:
+        """Send a half-open IKE SA to the backup, if there is one; nothing waits for it."""
+        self._replicate(frames.HalfOpen(self.epoch, state))
+
+    def _on_half_open(self, frame: frames.HalfOpen, now: float) -> None:
+        if frame.epoch == self.epoch and self.role is Role.STANDBY:
+            self._effects.append(fx.HoldHalfOpen(frame.state))
+        else:
+            self.counters["stale half-open"] += 1
+
     def _replicate(self, frame: Frame) -> None:
         if self.log.backup is not BackupState.ABSENT:
             self._send(frame)

@@ -219,7 +219,7 @@ class PairMember(Judgement):
             raise ClusterError(f"frame {frame.number} came after {self._applied}")
         self._applied = frame.number
         if isinstance(frame, frames.Commit):
-            self._effects.append(fx.Apply(frame.changes))
+            self._effects.append(fx.Apply(frame.changes, frame.initiations))
         elif isinstance(frame, frames.Leases):
             self._effects.append(fx.ApplyLeases(tuple(frames.lease_entries(frame))))
         else:
@@ -311,4 +311,5 @@ class PairMember(Judgement):
         frames.Forward: _on_forward,
         frames.Goodbye: _on_goodbye,
         frames.Pulse: _on_pulse,
+        frames.HalfOpen: Judgement._on_half_open,
     }

@@ -132,6 +132,9 @@ def _read_limits(root: Table) -> IkeLimits:
         cookie_threshold=table.get("cookie_threshold", values.integer(0, 10**6), _LIMITS.cookie_threshold),
         half_open_limit=table.get("half_open_limit", values.integer(10, 10**7), _LIMITS.half_open_limit),
         half_open_s=table.get("half_open", values.duration(5.0, 600.0), _LIMITS.half_open_s),
+        shared_half_open_per_s=table.get(
+            "shared_half_open_per_s", values.integer(0, 10**5), _LIMITS.shared_half_open_per_s
+        ),
     )
     table.finish()
     if limits.cookie_threshold >= limits.half_open_limit:

@@ -30,6 +30,7 @@ from ipsecha.model.effects import (
     RaiseOutbound,
     RemoveChild,
     Report,
+    Share,
     Transmit,
     UpdateChild,
 )
@@ -54,6 +55,7 @@ class ClusterSide(Protocol):
 
     def commit(self, changes: Changes) -> int: ...
     def extend(self, entries: Sequence[LeaseEntry], now: float) -> None: ...
+    def share(self, state: bytes) -> None: ...
     def carry_out(self, now: float) -> bool:
         """Act on what the cluster core wants; whether there was anything."""
 
@@ -91,6 +93,7 @@ class Gateway:
             RaiseOutbound: lambda effect: self.plane.skip_outbound(effect.spi_in, effect.delta),
             Keepalive: lambda effect: self.plane.send_keepalive(effect.local, effect.remote),
             Report: ReportLog(loop.time),
+            Share: self._share,
         }
 
     def serve_alone(self, incarnation: int) -> None:
@@ -244,6 +247,10 @@ class Gateway:
                 actions[type(effect)](effect)
             except Exception as fault:
                 self.faults.note(type(effect).__name__, fault)
+
+    def _share(self, effect: Share) -> None:
+        if self.cluster is not None:
+            self.cluster.share(effect.state)
 
     def _transmit(self, effect: Transmit) -> None:
         for datagram in effect.datagrams:

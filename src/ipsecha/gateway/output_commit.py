@@ -15,7 +15,9 @@ from ipsecha.model.effects import (
     Keepalive,
     RemoveChild,
     Replicate,
+    ReplicateInitiation,
     Report,
+    Share,
     Transmit,
     UpdateChild,
     Withdraw,
@@ -23,9 +25,33 @@ from ipsecha.model.effects import (
 from ipsecha.model.records import IkeSa, encode_record
 
 Changes = list[tuple[bytes, bytes | None]]
-"""Local SPI and encoded record; None: the IKE SA is gone."""
+"""Local SPI and encoded record; None: the IKE SA is gone.  ``INITIATION`` and our SPI: a handshake of ours."""
 
+INITIATION = b"i"
+
+_FREE = (Report, Keepalive, Share)
 _PLANE_EFFECTS = (InstallChild, UpdateChild, RemoveChild)
+
+
+def record_of(effect: Effect) -> tuple[bytes, IkeSa | bytes | None] | None:
+    """The key and the record that ``effect`` replicates; None: it is another effect."""
+    kind = type(effect)
+    if kind is Replicate:
+        return effect.sa.local_spi, effect.sa  # type: ignore[union-attr]
+    if kind is Withdraw:
+        return effect.local_spi, None  # type: ignore[union-attr]
+    if kind is ReplicateInitiation:
+        return INITIATION + effect.spi_i, effect.record  # type: ignore[union-attr]
+    return None
+
+
+def is_free(effect: Effect) -> bool:
+    """Whether ``effect`` depends on no replicated state."""
+    return type(effect) in _FREE or (type(effect) is Transmit and effect.stateless)
+
+
+def replicated(changed: dict[bytes, IkeSa | bytes | None]) -> Changes:
+    return [(key, encode_record(record) if isinstance(record, IkeSa) else record) for key, record in changed.items()]
 
 
 class OutputCommit:
@@ -44,22 +70,19 @@ class OutputCommit:
 
     def submit(self, effects: Sequence[Effect]) -> None:
         """Take one turn's effects: commit what changed, hold what depends on it, do the rest."""
-        changed: dict[bytes, IkeSa | None] = {}
+        changed: dict[bytes, IkeSa | bytes | None] = {}
         dependent: list[Effect] = []
         free: list[Effect] = []
         for effect in effects:
-            kind = type(effect)
-            if kind is Replicate:
-                changed[effect.sa.local_spi] = effect.sa  # type: ignore[union-attr]
-            elif kind is Withdraw:
-                changed[effect.local_spi] = None  # type: ignore[union-attr]
-            elif kind in (Report, Keepalive) or (kind is Transmit and effect.stateless):  # type: ignore[union-attr]
+            change = record_of(effect)
+            if change is not None:
+                changed[change[0]] = change[1]
+            elif is_free(effect):
                 free.append(effect)
             else:
                 dependent.append(effect)
         if changed:
-            records: Changes = [(spi, None if sa is None else encode_record(sa)) for spi, sa in changed.items()]
-            self._held.append((self._commit(records), dependent))
+            self._held.append((self._commit(replicated(changed)), dependent))
         elif self._held:
             self._held[-1][1].extend(dependent)
         else:

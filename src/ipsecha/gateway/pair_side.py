@@ -22,7 +22,7 @@ from ipsecha.dataplane.plane import Kind
 from ipsecha.gateway.beats import Beats
 from ipsecha.gateway.channel import LossReason, SynchChannel
 from ipsecha.gateway.core import Gateway
-from ipsecha.gateway.output_commit import Changes
+from ipsecha.gateway.output_commit import INITIATION, Changes
 from ipsecha.gateway.shared_addresses import ANNOUNCE_AT_S, LIFETIME_S, RENEW_S, AddressKeeper
 from ipsecha.model.errors import DataPlaneError
 from ipsecha.model.leases import Leasing
@@ -77,6 +77,7 @@ class PairSide:
             fx.BecomeStandby: self._become_standby,
             fx.Freeze: self._freeze,
             fx.Apply: self._apply,
+            fx.HoldHalfOpen: lambda effect: gateway.endpoint.hold_half_open(effect.state),
             fx.ApplyLeases: lambda effect: gateway.plane.apply_leases(effect.entries),
             fx.ApplyExact: lambda effect: gateway.plane.adopt_exact(effect.entries),
             fx.DiscardRecords: self._discard_records,
@@ -111,6 +112,9 @@ class PairSide:
     def extend(self, entries: Sequence[LeaseEntry], now: float) -> None:
         self.member.extend(entries, now)
 
+    def share(self, state: bytes) -> None:
+        self.member.share(state)
+
     def next_timer(self) -> float:
         return self.member.next_timer()
 
@@ -131,6 +135,7 @@ class PairSide:
                 self.channel.reset()
                 self._carry_out_rest(effects[number + 1 :])
                 break
+        self.gateway.endpoint.sharing.listening = self.member.replicates
         return bool(effects)
 
     def _carry_out_rest(self, effects: Sequence[fx.ClusterEffect]) -> None:
@@ -311,6 +316,8 @@ class PairSide:
 
     def _apply(self, effect: fx.Apply) -> None:
         endpoint = self.gateway.endpoint
+        for spi_i, record in effect.initiations:
+            endpoint.adopt_initiation(spi_i, record)
         for key, record in effect.changes:
             if record is None:
                 endpoint.forget(key)
@@ -320,16 +327,14 @@ class PairSide:
         self.gateway.flush()
 
     def _discard_records(self, effect: fx.DiscardRecords) -> None:
-        endpoint = self.gateway.endpoint
-        endpoint.deactivate()
-        for sa in endpoint.records():
-            endpoint.forget(sa.local_spi)
+        self.gateway.endpoint.discard()
         self.gateway.flush()
 
     def _take_snapshot(self, effect: fx.TakeSnapshot) -> None:
         # whoever joins may have been owner until now, and have announced the addresses after our last word on it
         self._announce_repeatedly(self.member.epoch, ANNOUNCE_AT_S)
-        self.member.snapshot(self._present_records(), len(self.gateway.endpoint.sas), self._now)
+        endpoint = self.gateway.endpoint
+        self.member.snapshot(self._present_records(), len(endpoint.sas) + len(endpoint.initiations), self._now)
 
     def _present_records(self) -> Iterator[Change]:
         """Each record as it is when its turn comes; those that are gone by then are left out."""
@@ -338,6 +343,8 @@ class PairSide:
             sa = sas.get(spi)
             if sa is not None:
                 yield spi, encode_record(sa)
+        for spi, record in self.gateway.endpoint.handshake_records():
+            yield INITIATION + spi, record
 
     def _close_join(self, effect: fx.CloseJoin) -> None:
         self.member.join_closed(self._lease_all(), self._now)

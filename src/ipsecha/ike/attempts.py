@@ -1,13 +1,14 @@
 """The requests of an initiation: sent, repeated bitwise with a growing pause, and given up (RFC 7296 section 2.1).
 
-None of it is replicated: a new owner begins afresh what is to be up.
+IKE_SA_INIT is not replicated: a new owner begins afresh what is to be up.  What follows leaves only once the backup has
+the record of the initiation: a new owner repeats it.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ipsecha.ike import connections
+from ipsecha.ike import connections, initiation_records
 from ipsecha.ike.half_open import Initiation, Stage
 
 if TYPE_CHECKING:
@@ -15,13 +16,25 @@ if TYPE_CHECKING:
 
 
 def send(endpoint: IkeEndpoint, initiation: Initiation, request: tuple[bytes, ...], now: float) -> None:
-    """Send a request of an initiation; it is repeated by ``fire``.  Nothing of it is replicated: stateless."""
+    """Send a request of an initiation; it is repeated by ``fire``."""
     initiation.request = request
     initiation.tries = 1
     initiation.started_at = now
     initiation.failure = ""
-    endpoint.transmit(request, initiation.local, initiation.remote, stateless=True)
+    initiation_records.replicate(endpoint, initiation)
+    _transmit(endpoint, initiation)
     endpoint.timers.cancel(initiation.spi_i)
+    arm(endpoint, initiation)
+
+
+def _transmit(endpoint: IkeEndpoint, initiation: Initiation) -> None:
+    stateless = initiation.stage is Stage.INIT
+    endpoint.transmit(initiation.request, initiation.local, initiation.remote, stateless=stateless)
+
+
+def resume(endpoint: IkeEndpoint, initiation: Initiation, now: float) -> None:
+    """Go on with the initiation of a predecessor.  Its request may be long overdue: the next pause counts from now."""
+    initiation.started_at = max(initiation.started_at, now - endpoint.backoff(initiation.connection, initiation.tries))
     arm(endpoint, initiation)
 
 
@@ -45,17 +58,16 @@ def fire(endpoint: IkeEndpoint, initiation: Initiation, now: float) -> None:
         fail(endpoint, initiation, text, now)
     else:
         initiation.tries += 1
-        endpoint.transmit(initiation.request, initiation.local, initiation.remote, stateless=True)
+        _transmit(endpoint, initiation)
         arm(endpoint, initiation)
 
 
 def abandon(endpoint: IkeEndpoint, initiation: Initiation) -> None:
     """Forget an initiation and what it has reserved."""
-    endpoint.initiations.pop(initiation.spi_i, None)
+    initiation_records.forget(endpoint, initiation.spi_i)
+    initiation_records.withdraw(endpoint, initiation)
     endpoint.timers.cancel(initiation.spi_i)
     endpoint.reassembly.forget(initiation.spi_i + b"r")
-    if initiation.child_spi:
-        endpoint.release_child_spi(initiation.child_spi)
 
 
 def fail(endpoint: IkeEndpoint, initiation: Initiation, reason: str, now: float) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from ipsecha.crypto.identity_binding import same_identity
 from ipsecha.crypto.key_derivation import derive_child_keys, pack_record_keys
 from ipsecha.crypto.protection import ike_protection
-from ipsecha.ike import auth_initiator, children, counter_sync
+from ipsecha.ike import auth_initiator, children, counter_sync, sharing
 from ipsecha.ike.auth_message import AuthMessage, Signed, check_proof, parse_auth_message, prove
 from ipsecha.ike.flags import CLOSED, ENCAPSULATE, FRAGMENTATION
 from ipsecha.ike.half_open import HalfOpen
@@ -47,7 +47,7 @@ def receive(
     """A message for an IKE SA that does not stand yet; False where ``own`` names none."""
     if not header.flags & FLAG_INITIATOR:
         return auth_initiator.receive(endpoint, own, header, data, local, remote, now)
-    half_open = endpoint.half_open.by_spi.get(own)
+    half_open = sharing.find(endpoint, own, now)
     if half_open is None or half_open.spi_i != header.spi_i:
         return False
     expected = header.exchange == _IKE_AUTH and header.message_id == _AUTH_MESSAGE_ID
@@ -248,6 +248,7 @@ def _establish(endpoint: IkeEndpoint, one: _Established, *, initial_contact: boo
         request_digest=one.digest,
     )
     endpoint.add_sa(sa)
+    endpoint.sharing.release(sa.spi_r)
     endpoint.report("ike-established", f"{one.peer} at {one.remote[0]}, {sa.suite}", connection.name)
     payloads = one.proof + counter_sync.support(sa.flags)
     if isinstance(one.child, _Child):

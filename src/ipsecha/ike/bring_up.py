@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ipsecha.ike import initiation, window
+from ipsecha.ike import initiation, initiation_records, window
 from ipsecha.ike.connections import wanted
 from ipsecha.ike.flags import CLOSING, LEAVING
 from ipsecha.ike.half_open import Stage
@@ -49,6 +49,7 @@ def bring_up(
         if under_way.connection == connection.name and under_way.stage is not Stage.REFUSED:
             if child not in under_way.children:
                 under_way.children = (*under_way.children, child)
+                initiation_records.replicate(endpoint, under_way)
             return
     initiation.start(endpoint, connection, (child,), now)
 

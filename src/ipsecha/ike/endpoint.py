@@ -20,8 +20,10 @@ from ipsecha.ike import (
     due,
     exchanges,
     init,
+    initiation_records,
     message_sync,
     operations,
+    sharing,
     standby,
     unprotected,
     window,
@@ -29,7 +31,7 @@ from ipsecha.ike import (
 from ipsecha.ike.candidates import Candidates
 from ipsecha.ike.cookies import Cookies
 from ipsecha.ike.flags import LOCAL_NAT
-from ipsecha.ike.half_open import HalfOpenTable, Initiation
+from ipsecha.ike.half_open import HalfOpenTable, Initiation, Stage
 from ipsecha.ike.limits import TokenBucket
 from ipsecha.ike.message import IV_COUNTER_BITS
 from ipsecha.ike.negotiation import SuiteMemo
@@ -72,6 +74,8 @@ class IkeEndpoint(Step):
         self.incarnation = 0
         self.timers = Timers()
         self.half_open = HalfOpenTable()
+        self.sharing = sharing.Sharing(policy.limits)
+        self.held_half_opens = sharing.HeldHalfOpens()
         self.initiations: dict[bytes, Initiation] = {}
         self.cookies = Cookies(entropy)
         self.reassembly = Reassembly()
@@ -92,6 +96,7 @@ class IkeEndpoint(Step):
 
     def _set_policy(self, policy: Policy, credentials: Credentials) -> None:
         self.policy = policy
+        self.sharing.configure(policy.limits)
         self.credentials = credentials
         self.suites = SuiteMemo()
         self.candidates = Candidates(policy)
@@ -234,16 +239,18 @@ class IkeEndpoint(Step):
 
     def next_timer(self) -> float | None:
         """When ``handle_timer`` is to be called next, or None."""
+        held = self.held_half_opens.next_timer(self.policy.limits.half_open_s)
         if not self.active:
-            return None
+            return held
         if self._background is not None:
             return self.now
-        times = [when for when in (self.timers.next_timer(), self.half_open.next_timer()) if when is not None]
+        times = [when for when in (self.timers.next_timer(), self.half_open.next_timer(), held) if when is not None]
         return min(times, default=None)
 
     def handle_timer(self, now: float) -> None:
         """Do what is due, at most a few hundred SAs a call: ``next_timer`` tells whether there is more."""
         self.now = now
+        self.held_half_opens.expire(now, self.policy.limits.half_open_s)
         if not self.active:
             return
         if self._background is not None and not self._background.run(self, now):
@@ -348,6 +355,34 @@ class IkeEndpoint(Step):
         standby.forget(self, local_spi)
         self.end_step()
 
+    def adopt_initiation(self, spi_i: bytes, record: bytes | None) -> None:
+        """The record of a handshake of the owner's; None: it is over.  Raises msgspec.DecodeError, UnicodeDecodeError,
+        CryptoError for a record that makes no sense."""
+        if record is None:
+            initiation_records.forget(self, spi_i)
+        else:
+            initiation_records.adopt(self, record)
+
+    def hold_half_open(self, state: bytes) -> None:
+        """A half-open IKE SA that the owner shares."""
+        sharing.hold(self, state)
+
+    def handshake_records(self) -> Iterator[tuple[bytes, bytes]]:
+        """The records of our own handshakes, by our SPI, for a snapshot."""
+        for spi, initiation in tuple(self.initiations.items()):
+            record = initiation_records.encoded(initiation)
+            if record is not None:
+                yield spi, record
+
+    def discard(self) -> None:
+        """Own nothing, know nothing: the records are stale, or another member's."""
+        self.deactivate()
+        for spi in tuple(self.initiations):
+            initiation_records.forget(self, spi)
+        for sa in self.records():
+            standby.forget(self, sa.local_spi)
+        self.end_step()
+
     def activate(self, incarnation: int, now: float) -> None:
         """Become the owner.  ``incarnation`` (24 bits) is never used by anybody else or again (invariant I1)."""
         self.now = now
@@ -365,6 +400,8 @@ class IkeEndpoint(Step):
         self.failures.clear()
         self.resting.clear()
         self.half_open.clear()
+        self.held_half_opens.clear()
         for initiation in list(self.initiations.values()):
-            attempts.abandon(self, initiation)
+            if initiation.stage is Stage.INIT:
+                attempts.abandon(self, initiation)
         self.reassembly.clear()

@@ -1,6 +1,7 @@
 """IKE SAs before IKE_AUTH: half-open ones of the responder, initiations of the initiator.
 
-They are types of their own, not replicated: nonces and whole messages live here and vanish when the IKE SA stands.
+They are types of their own: nonces and whole messages live here and vanish when the IKE SA stands.  What the backup
+hears of them is in ``sharing`` and ``initiation_records``.
 """
 
 from __future__ import annotations
@@ -118,7 +119,7 @@ class Initiation(msgspec.Struct):
     remote: Address
     proposals: tuple[Proposal, ...]
     ni: bytes
-    key_exchange: KeyExchange
+    key_exchange: KeyExchange | None  # None: a predecessor has derived the keys
     started_at: float
     stage: Stage = Stage.INIT
     request: tuple[bytes, ...] = ()

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from ipsecha.crypto.key_derivation import derive_ike_keys
 from ipsecha.crypto.key_exchange import X25519_LENGTH, KeyExchange, new_key_exchange, restore_key_exchange
 from ipsecha.crypto.prf import PRF_KEY_LENGTH
-from ipsecha.ike import initiation, nat
+from ipsecha.ike import initiation, nat, sharing
 from ipsecha.ike.candidates import CandidateSet
 from ipsecha.ike.flags import ENCAPSULATE, FRAGMENTATION
 from ipsecha.ike.half_open import HalfOpen, source_of
@@ -60,38 +60,43 @@ def receive(endpoint: IkeEndpoint, header: Header, data: bytes, local: Address, 
         return
     digest = digest_of(data)
     known = endpoint.half_open.find_request(digest)
-    if known is not None:
+    response = known.response if known is not None else endpoint.held_half_opens.response_to(digest)
+    if response is not None:
         endpoint.count("repeated-init")
-        endpoint.transmit((known.response,), local, remote, stateless=True)
+        endpoint.transmit((response,), local, remote, stateless=True)
         return
     try:
         request = parse_init(header, data)
         if not request.complete:
             raise WireError("SA, KE or nonce is missing")
-        if _cookie_settled(endpoint, header, request, local, remote, now):
-            _respond(endpoint, header, data, digest, request, local, remote, now)
+        verified = _wants_cookie(endpoint, now)
+        if not verified or _cookie_settled(endpoint, header, request, local, remote, now):
+            half_open = _respond(endpoint, header, data, digest, request, local, remote, now)
+            sharing.offer(endpoint, half_open, local, remote, now, verified=verified)
     except PeerError as error:
         refuse(endpoint, header, error.notify, error.data, local, remote, now)
     except (WireError, CryptoError):
         refuse(endpoint, header, Notify.INVALID_SYNTAX, b"", local, remote, now)
 
 
+def _wants_cookie(endpoint: IkeEndpoint, now: float) -> bool:
+    """Whether requests may go on with our cookie only (section 2.6): while there are many half-open IKE SAs, or many
+    requests that come to nothing: those leave no state, but cost as much to look at."""
+    return len(endpoint.half_open) >= endpoint.policy.limits.cookie_threshold or endpoint.init_answers.is_empty(now)
+
+
 def _cookie_settled(
     endpoint: IkeEndpoint, header: Header, request: InitMessage, local: Address, remote: Address, now: float
 ) -> bool:
-    """Whether the request may go on: with our cookie only (section 2.6) while there are many half-open IKE SAs, or many
-    requests that come to nothing: those leave no state, but cost as much to look at."""
-    limits = endpoint.policy.limits
-    half_open = len(endpoint.half_open)
-    if half_open < limits.cookie_threshold and not endpoint.init_answers.is_empty(now):
-        return True
+    """Whether the request bears our cookie, and there is room for it."""
     if not (request.cookie and endpoint.cookies.check(now, request.cookie, request.nonce, remote[0], header.spi_i)):
         endpoint.count("cookie-demanded")
         cookie = endpoint.cookies.make(now, request.nonce, remote[0], header.spi_i)
         response = response_with_notify(header, Notify.COOKIE, cookie)
         endpoint.transmit((response,), local, remote, stateless=True)
         return False
-    if half_open >= limits.half_open_limit:
+    limits = endpoint.policy.limits
+    if len(endpoint.half_open) >= limits.half_open_limit:
         endpoint.count("half-open-limit")
         return False
     # the cookie has shown that the source is real: one that holds its share must not keep others out
@@ -110,7 +115,7 @@ def _respond(
     local: Address,
     remote: Address,
     now: float,
-) -> None:
+) -> HalfOpen:
     candidates = endpoint.candidates.find(local[0], remote[0])
     if candidates is None:
         endpoint.report_stranger("no-connection", f"no connection for {remote[0]} at {local[0]}")
@@ -154,6 +159,7 @@ def _respond(
     )
     endpoint.half_open.add(half_open, endpoint.policy.limits.half_open_s)
     endpoint.transmit((response,), local, remote, stateless=True)
+    return half_open
 
 
 def _choose_suite(
@@ -181,7 +187,8 @@ def _fresh(endpoint: IkeEndpoint, group: int) -> tuple[bytes, bytes, KeyExchange
     octets = endpoint.entropy(8 + NONCE_LENGTH + (X25519_LENGTH if x25519 else 0))
     slot = endpoint.pick_slot(octets[1])
     spi = bytes((slot << (8 - SLOT_BITS) | octets[0] >> SLOT_BITS,)) + octets[1:8]
-    if spi in endpoint.sas or spi in endpoint.half_open.by_spi or spi in endpoint.initiations or spi == NO_SPI:
+    tables = (endpoint.sas, endpoint.half_open.by_spi, endpoint.held_half_opens, endpoint.initiations)
+    if spi == NO_SPI or any(spi in table for table in tables):
         spi = new_ike_spi(slot, endpoint.entropy, endpoint.sas)
     nonce = octets[8 : 8 + NONCE_LENGTH]
     if x25519:

@@ -11,7 +11,7 @@ import ipaddress
 from typing import TYPE_CHECKING
 
 from ipsecha.crypto.key_derivation import derive_ike_keys
-from ipsecha.crypto.key_exchange import new_key_exchange
+from ipsecha.crypto.key_exchange import KeyExchange, new_key_exchange
 from ipsecha.ike import attempts, auth_initiator, nat
 from ipsecha.ike.flags import ENCAPSULATE, FRAGMENTATION, LOCAL_NAT, REMOTE_NAT
 from ipsecha.ike.half_open import Initiation, Stage
@@ -69,13 +69,18 @@ def literal_address(connection: Connection) -> str | None:
     return None
 
 
+def _exchange(initiation: Initiation) -> KeyExchange:
+    assert initiation.key_exchange is not None, "whoever sends IKE_SA_INIT has made the key pair"
+    return initiation.key_exchange
+
+
 def _send_init(endpoint: IkeEndpoint, initiation: Initiation, connection: Connection, now: float) -> None:
     """Send the IKE_SA_INIT request, for the first time or anew with a cookie or another group: all else stays."""
-    spi = initiation.spi_i
+    spi, exchange = initiation.spi_i, _exchange(initiation)
     source = nat.forced_hash if connection.encapsulate else nat.detection_hash
     payloads = [
         (Payload.SA, build_sa(initiation.proposals)),
-        (Payload.KE, build_ke(initiation.key_exchange.group, initiation.key_exchange.public)),
+        (Payload.KE, build_ke(exchange.group, exchange.public)),
         (Payload.NONCE, initiation.ni),
         (Payload.NOTIFY, build_notify(_SOURCE, source(spi, NO_SPI, initiation.local))),
         (Payload.NOTIFY, build_notify(_DESTINATION, nat.detection_hash(spi, NO_SPI, initiation.remote))),
@@ -159,7 +164,7 @@ def _try_other_group(
     """INVALID_KE_PAYLOAD: once more, with the group that the peer wants and the same proposals (section 1.2)."""
     group = int.from_bytes(response.error_data[:2], "big")
     offered = {transform.id for proposal in initiation.proposals for transform in proposal.of_type(TransformType.KE)}
-    if group not in offered or group == initiation.key_exchange.group or initiation.rounds >= MAX_ROUNDS:
+    if group not in offered or group == _exchange(initiation).group or initiation.rounds >= MAX_ROUNDS:
         raise PeerError(Notify.INVALID_KE_PAYLOAD, f"the peer wants key exchange {group}, which we do not offer")
     initiation.rounds += 1
     initiation.key_exchange = new_key_exchange(group, endpoint.entropy)
@@ -175,7 +180,7 @@ def _establish_keys(
     response: InitMessage,
 ) -> None:
     suite, _ = accept_ike_answer(parse_sa(response.sa), initiation.proposals)
-    exchange = initiation.key_exchange
+    exchange = _exchange(initiation)
     if not suite.group == response.group == exchange.group:
         raise PeerError(Notify.INVALID_KE_PAYLOAD, "the key exchange of the answer is not the one chosen")
     shared = exchange.shared(response.public)

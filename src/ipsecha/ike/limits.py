@@ -12,15 +12,19 @@ class TokenBucket:
         self._tokens = burst
         self._at = 0.0
 
-    def take(self, now: float) -> bool:
-        """Whether one more event is allowed at ``now``."""
-        if self.is_empty(now):
+    def take(self, now: float, cost: float = 1.0, reserve: float = 0.0) -> bool:
+        """Whether an event that counts as ``cost`` is allowed at ``now``, with as much as ``reserve`` left over."""
+        if self.level(now) < cost + reserve:
             return False
-        self._tokens -= 1
+        self._tokens -= cost
         return True
 
     def is_empty(self, now: float) -> bool:
-        """Whether ``take`` would refuse at ``now``."""
+        """Whether ``take`` would refuse an event at ``now``."""
+        return self.level(now) < 1
+
+    def level(self, now: float) -> float:
+        """How much is allowed at ``now``."""
         self._tokens = min(self._burst, self._tokens + max(0.0, now - self._at) * self._rate)
         self._at = now
-        return self._tokens < 1
+        return self._tokens

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ipsecha.ike import connections
+from ipsecha.ike import attempts, connections, initiation_records
 from ipsecha.model.effects import InstallChild, RemoveChild, UpdateChild
 from ipsecha.model.records import ChildSa, IkeSa, keep_ceilings
 
@@ -21,6 +21,8 @@ BACKGROUND_BATCH = 256
 def adopt(endpoint: IkeEndpoint, sa: IkeSa) -> None:
     """Take in the record of an IKE SA, new or changed: the data plane gets the children."""
     spi = sa.local_spi
+    initiation_records.forget(endpoint, spi)
+    endpoint.held_half_opens.pop(spi)
     before = endpoint.sas.get(spi)
     if before is not None:
         kept = {child.spi_in for child in sa.children}
@@ -70,7 +72,7 @@ class BackgroundPass:
     def run(self, endpoint: IkeEndpoint, now: float) -> bool:
         """Do one batch; False when all is done (connections that are to be up are then looked after)."""
         if self._urgent is None:
-            self._urgent = list(endpoint.in_flight)
+            self._urgent = [*endpoint.in_flight, *endpoint.initiations]
         if self._urgent:
             self._arm(endpoint, self._urgent, now)
             return True
@@ -92,3 +94,5 @@ class BackgroundPass:
                 # The last sign of life that the record knows is old: liveness counts from the takeover.
                 sa.last_inbound_at = max(sa.last_inbound_at, now)
                 endpoint.rearm(sa)
+            elif spi in endpoint.initiations:
+                attempts.resume(endpoint, endpoint.initiations[spi], now)

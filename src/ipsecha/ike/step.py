@@ -11,7 +11,7 @@ from collections import defaultdict
 
 from ipsecha.ike.limits import TokenBucket
 from ipsecha.ike.tables import Tables
-from ipsecha.model.effects import Effect, Replicate, Report, Transmit, Withdraw
+from ipsecha.model.effects import Effect, Replicate, ReplicateInitiation, Report, Transmit, Withdraw
 from ipsecha.model.records import Address, IkeSa
 from ipsecha.model.spi import Entropy
 
@@ -47,6 +47,10 @@ class Step(Tables):
     def withdraw(self, local_spi: bytes) -> None:
         """The IKE SA is gone: a Withdraw at the end of this step."""
         self._touched[local_spi] = None
+
+    def replicate_initiation(self, effect: ReplicateInitiation) -> None:
+        """A handshake of ours has come so far that the backups must know, or is over."""
+        self._effects.append(effect)
 
     def transmit(
         self, datagrams: tuple[bytes, ...], local: Address, remote: Address, *, stateless: bool = False

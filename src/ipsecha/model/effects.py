@@ -23,6 +23,26 @@ class Withdraw(msgspec.Struct, frozen=True, gc=False):
     local_spi: bytes
 
 
+class ReplicateInitiation(msgspec.Struct, frozen=True, gc=False):
+    """Our handshake with this initiator's SPI has sent, or is about to send, an authenticated request; ``record``: as
+    encoded by ``model.handshakes``, None: it is over.  Replicated like an IKE SA."""
+
+    spi_i: bytes
+    record: bytes | None
+
+    def __repr__(self) -> str:  # the record holds keys
+        return f"ReplicateInitiation({self.spi_i.hex()}_i)"
+
+
+class Share(msgspec.Struct, frozen=True, gc=False):
+    """A peer's half-open IKE SA for the backup, as encoded by ``model.handshakes``.  Nothing waits for it."""
+
+    state: bytes
+
+    def __repr__(self) -> str:  # the state holds keys
+        return f"Share({len(self.state)} octets)"
+
+
 class InstallChild(msgspec.Struct, frozen=True, gc=False):
     sa: IkeSa
     child: ChildSa
@@ -73,4 +93,16 @@ class Report(msgspec.Struct, frozen=True, gc=False):
     level: int = 20  # as in logging: 20 info, 30 warning, 40 error
 
 
-Effect = Replicate | Withdraw | InstallChild | UpdateChild | RemoveChild | RaiseOutbound | Transmit | Keepalive | Report
+Effect = (
+    Replicate
+    | Withdraw
+    | ReplicateInitiation
+    | Share
+    | InstallChild
+    | UpdateChild
+    | RemoveChild
+    | RaiseOutbound
+    | Transmit
+    | Keepalive
+    | Report
+)

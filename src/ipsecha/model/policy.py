@@ -118,6 +118,7 @@ class IkeLimits(msgspec.Struct, frozen=True, gc=False):
     cookie_threshold: int = 100  # half-open IKE SAs from which on a COOKIE is demanded
     half_open_limit: int = 10000
     half_open_s: float = 30.0
+    shared_half_open_per_s: int = 100  # with the backup, of 1 KiB each; 0: none
 
 
 class AfterFailover(msgspec.Struct, frozen=True, gc=False):

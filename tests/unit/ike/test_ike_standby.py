@@ -207,19 +207,24 @@ def test_requests_in_flight_come_first_after_a_takeover() -> None:
 
 
 def test_a_member_that_steps_down_forgets_what_is_not_in_the_records() -> None:
-    pair = Pair()
-    pair.left.endpoint.initiate("site", None, pair.now)
-    pair.gather()
-    pair.deliver(pair.queue.pop(0))
-    pair.gather()
-    pair.deliver(pair.queue.pop(0))
-    for side in pair.sides:
-        side.endpoint.deactivate()
-        side.endpoint.take_effects()
-    assert not pair.left.endpoint.initiations
-    assert not pair.left.endpoint.child_index
-    assert not pair.right.endpoint.half_open
-    assert pair.left.endpoint.next_timer() is None
+    """Our handshake is in the records once its IKE_AUTH request stands: it stays, with the SPI that it offers."""
+    for messages in (1, 2):
+        pair = Pair()
+        pair.left.endpoint.initiate("site", None, pair.now)
+        for _ in range(messages):
+            pair.gather()
+            pair.deliver(pair.queue.pop(0))
+        for side in pair.sides:
+            side.endpoint.deactivate()
+            side.endpoint.take_effects()
+        recorded = messages == 2
+        assert len(pair.left.endpoint.initiations) == recorded
+        assert len(pair.left.endpoint.child_index) == recorded
+        assert not pair.right.endpoint.half_open
+        assert pair.left.endpoint.next_timer() is None
+        pair.left.endpoint.discard()
+        assert not pair.left.endpoint.initiations
+        assert not pair.left.endpoint.child_index
 
 
 def test_the_new_owner_brings_up_what_is_to_be_up() -> None:
