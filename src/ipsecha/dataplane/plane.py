@@ -10,7 +10,7 @@ from ipsecha.model.leases import Leasing
 from ipsecha.model.policy import Policy
 from ipsecha.model.records import Address, ChildSa, IkeSa, LeaseEntry
 
-__all__ = ["DataPlane", "Forward", "Kind", "OnIke", "PlaneEvents", "Traffic"]
+__all__ = ["DataPlane", "Forward", "GapState", "Kind", "OnIke", "PlaneEvents", "Traffic"]
 
 Kind = Literal["inner", "esp", "ah"]
 """A clear packet from the protected side; an ESP packet, however it was encapsulated; a gathered AH packet
@@ -23,11 +23,22 @@ OnIke = Callable[[bytes, Address, Address], None]
 """``on_ike(data, local, remote)``: one IKE message, without the non-ESP marker."""
 
 
+class GapState(NamedTuple):
+    """An inbound SA after a takeover (``ipsec.gap``): until which number packets are refused, how many were, how many
+    numbers still may be, and since when none is any more (0: still open)."""
+
+    floor: int
+    refused: int
+    remaining: int
+    closed_at: float
+    learnt: int  # the number that the window was learnt from; 0: it was not
+
+
 class Traffic(NamedTuple):
     """One child SA as it is in use.  Counts are since this member began to use it; times are of the cluster clock.
 
-    ``in_gap``: how many inbound numbers a failover at this moment would lose at most; ``floor_drops``: packets that
-    the last one did lose.
+    ``in_gap``: how many inbound numbers a failover at this moment would lose at most, ``in_rate`` numbers a second at
+    present; ``gap``: what the last one did lose, None where this member has not taken the SA over.
     """
 
     packets_in: int = 0
@@ -39,12 +50,13 @@ class Traffic(NamedTuple):
     last_in: float = 0.0
     last_out: float = 0.0
     in_gap: int = 0
-    floor_drops: int = 0
     in_number: int = 0  # highest inbound sequence number accepted
     out_number: int = 0  # last outbound sequence number used
     in_ceiling: int = 0
     out_ceiling: int = 0
     held: int = 0  # packets that wait for a lease
+    in_rate: float = 0.0
+    gap: GapState | None = None
 
 
 class DataPlane(Protocol):
@@ -83,6 +95,9 @@ class DataPlane(Protocol):
 
     def grant(self, entries: Iterable[LeaseEntry]) -> None:
         """The backup has acknowledged these ceilings: held packets go on."""
+
+    def review_leases(self, now: float) -> None:
+        """Now and then: let SAs give back inbound numbers that they no longer need."""
 
     def apply_leases(self, entries: Iterable[LeaseEntry]) -> None:
         """A standby learns the owner's ceilings."""

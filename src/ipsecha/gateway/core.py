@@ -166,6 +166,12 @@ class Gateway:
     def traffic_in(self, spis_in: list[int]) -> None:
         self._receiving.update(spis_in)
 
+    def gap_traffic(self, spi_in: int, refused: int, remaining: int) -> None:
+        self._note(self.endpoint.gap_traffic, spi_in, refused, remaining)
+
+    def gap_closed(self, spi_in: int) -> None:
+        self._note(self.endpoint.gap_closed, spi_in)
+
     def leases_wanted(self) -> None:
         self._leases_wanted = True
         self.wake()
@@ -180,6 +186,7 @@ class Gateway:
         self._scheduled = False
         now = self.clock.now()
         self._heed_plane_events(now)
+        self.plane.review_leases(now)
         for _ in range(ROUNDS):
             if not self._round(now):
                 break

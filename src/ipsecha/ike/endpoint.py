@@ -28,6 +28,7 @@ from ipsecha.ike import (
     unprotected,
     window,
 )
+from ipsecha.ike.after_takeover import AfterTakeover
 from ipsecha.ike.candidates import Candidates
 from ipsecha.ike.cookies import Cookies
 from ipsecha.ike.flags import LOCAL_NAT
@@ -73,6 +74,7 @@ class IkeEndpoint(Step):
         self.active = False
         self.incarnation = 0
         self.timers = Timers()
+        self.after_takeover = AfterTakeover()
         self.half_open = HalfOpenTable()
         self.sharing = sharing.Sharing(policy.limits)
         self.held_half_opens = sharing.HeldHalfOpens()
@@ -244,8 +246,8 @@ class IkeEndpoint(Step):
             return held
         if self._background is not None:
             return self.now
-        times = [when for when in (self.timers.next_timer(), self.half_open.next_timer(), held) if when is not None]
-        return min(times, default=None)
+        times = (self.timers.next_timer(), self.half_open.next_timer(), held, self.after_takeover.next_timer())
+        return min((when for when in times if when is not None), default=None)
 
     def handle_timer(self, now: float) -> None:
         """Do what is due, at most a few hundred SAs a call: ``next_timer`` tells whether there is more."""
@@ -257,6 +259,7 @@ class IkeEndpoint(Step):
             self._background = None
         self.half_open.expire(self, now)
         due.run(self, now)
+        self.after_takeover.run(self, now)
         self.end_step()
 
     def records(self) -> Iterator[IkeSa]:
@@ -337,11 +340,23 @@ class IkeEndpoint(Step):
         sa = self.sa_of_child(spi_in)
         if sa is not None and self.active:
             self.now = now
+            self.after_takeover.traffic_seen(spi_in, now)
             sa.last_inbound_at = now
             child = sa.child_by_inbound_spi(spi_in)
             if child is not None and not child.use_outbound:
                 collisions.child_used(self, sa, child)
             self.end_step()
+
+    def gap_traffic(self, spi_in: int, refused: int, remaining: int, now: float) -> None:
+        """Authentic ESP has come that may have been delivered before our takeover; ``refused`` packets so far, and up
+        to ``remaining`` still to come."""
+        self.now = now
+        if self.active:
+            self.after_takeover.gap_traffic(self, spi_in, refused, remaining)
+
+    def gap_closed(self, spi_in: int, now: float) -> None:
+        """The first ESP packet since our takeover has been accepted on this child SA."""
+        self.after_takeover.gap_closed(spi_in)
 
     # The cluster
 
@@ -383,17 +398,20 @@ class IkeEndpoint(Step):
             standby.forget(self, sa.local_spi)
         self.end_step()
 
-    def activate(self, incarnation: int, now: float) -> None:
-        """Become the owner.  ``incarnation`` (24 bits) is never used by anybody else or again (invariant I1)."""
+    def activate(self, incarnation: int, now: float, *, failover: bool = False) -> None:
+        """Become the owner.  ``incarnation`` (24 bits) is never used by anybody else or again (invariant I1).
+        ``failover``: the owner before was lost."""
         self.now = now
         self.incarnation = incarnation
         self.active = True
+        self.after_takeover.begin(self, now, failover)
         self.asked_sync.clear()
         self._background = standby.BackgroundPass()
 
     def deactivate(self) -> None:
         """No longer the owner: what is not in the records is dropped."""
         self.active = False
+        self.after_takeover.end()
         self._background = None
         self.timers.clear()
         self.keepalives.clear()

@@ -4,10 +4,18 @@ and what the record says of it.
 The packet path asks ``may_send`` and ``may_deliver`` when a number is above its lease's mark; what the backup does not
 know yet waits in bounded queues.  Which of the three modes holds, and what a change of ownership means for the numbers,
 is decided in ``ipsec.sad``.
+
+Giving back.  After a burst an inbound ceiling stands far ahead of a slow flow, and a failover would refuse all numbers
+up to it.  So SAs whose inbound leases were extended are looked at again a moment later, and what is not needed is given
+back.  At the moment at which the request is made, the lower ceiling becomes the owner's limit and stands in its record;
+the request itself goes into the ordered stream, and the backup lowers its own when it comes to it.  Nothing above is
+delivered until a request made *after* that has been granted: acknowledgements of earlier ones, which may name higher
+ceilings, count for nothing inbound (``LeaseEntry.serial``).
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable
 from typing import Protocol
 
@@ -18,6 +26,11 @@ from ipsecha.model.records import Address, ChildSa, IkeSa, LeaseEntry
 
 HOLD_LIMIT = 512  # packets of one SA and direction that wait for a lease
 HOLD_LIMIT_TOTAL = 16384
+
+REVIEW_S = 1.0
+"""So long after an inbound lease was extended it is looked at whether that was too much."""
+
+REVIEWS_PER_CALL = 1024
 
 
 class PlaneEvents(Protocol):
@@ -32,6 +45,8 @@ class PlaneEvents(Protocol):
     def unknown_spi(self, spi: int, remote: Address) -> None: ...
     def leases_wanted(self) -> None: ...
     def child_used(self, spi_in: int) -> None: ...
+    def gap_traffic(self, spi_in: int, refused: int, remaining: int) -> None: ...
+    def gap_closed(self, spi_in: int) -> None: ...
 
 
 class Ceilings:
@@ -48,6 +63,10 @@ class Ceilings:
         self._unshared: set[int] = set()  # ceilings raised without a backup
         self._unacknowledged: set[int] = set()  # of those, what the present backup has not yet acknowledged
         self._early: dict[int, LeaseEntry] = {}  # ceilings of child SAs whose records are still on their way
+        self._reviews: deque[tuple[float, int]] = deque()  # when to look at the inbound lease of which SA, in order
+        self._returning: set[int] = set()  # SAs that are to give numbers back with the next requests
+        self._serial = 0  # of the last requests
+        self._valid_from: dict[int, int] = {}  # serial from which on grants count inbound, of SAs that gave back
 
     def may_send(self, live: LiveSa, now: float) -> bool:
         """Whether ``next_out`` may be used; called when it is above the lease's mark, and asks for more there."""
@@ -72,6 +91,7 @@ class Ceilings:
         lease = live.in_lease
         if lease.wants_more(number):
             self._extend(live, inbound=lease.request(number, now, self.budget.widening))
+            self._look_again(live, now + REVIEW_S)
         return number <= lease.limit
 
     def exhausted(self, live: LiveSa) -> None:
@@ -88,6 +108,8 @@ class Ceilings:
         self._unshared.add(live.spi_in)
         if inbound:
             child.in_ceiling = max(child.in_ceiling, inbound)
+            if live.learns:
+                child.in_known = max(child.in_known, live.window.top)
             live.in_lease.grant(child.in_ceiling)
         if outbound:
             child.out_ceiling = max(child.out_ceiling, outbound)
@@ -104,21 +126,78 @@ class Ceilings:
         if not wanting:
             return []
         self._wanting = set()
+        self._serial += 1
+        lowered = self._give_back(now)
         self.budget.note(len(wanting), now)
-        return [self._entry(spi_in) for spi_in in wanting]
+        return [self._entry(spi_in, spi_in in lowered) for spi_in in wanting]
 
-    def _entry(self, spi_in: int) -> LeaseEntry:
+    def _entry(self, spi_in: int, lowers: bool) -> LeaseEntry:
         child = self._installed[spi_in][1]
         live = self.lives.get(spi_in)
-        if live is None:
-            return LeaseEntry(spi_in, child.in_ceiling, child.out_ceiling)
-        inbound, outbound = live.in_lease.requested, live.out_lease.requested
-        return LeaseEntry(spi_in, max(inbound, child.in_ceiling), max(outbound, child.out_ceiling))
+        inbound, outbound, known = child.in_ceiling, child.out_ceiling, child.in_known
+        if live is not None:
+            inbound = max(inbound, live.in_lease.requested)
+            outbound = max(outbound, live.out_lease.requested)
+            if live.learns:
+                known = max(known, live.window.top)
+        return LeaseEntry(spi_in, inbound, outbound, lowers, known, self._serial)
+
+    # --- giving back
+
+    def _look_again(self, live: LiveSa, when: float) -> None:
+        if self.leasing is Leasing.LEASED and not live.under_review:
+            live.under_review = True
+            self._reviews.append((when, live.spi_in))
+
+    def review(self, now: float) -> None:
+        """Let SAs give back what they no longer need; bounded work a call."""
+        reviews = self._reviews
+        for _ in range(REVIEWS_PER_CALL):
+            if not reviews or reviews[0][0] > now:
+                break
+            live = self.lives.get(reviews.popleft()[1])
+            if live is None or not live.under_review or self.leasing is not Leasing.LEASED:
+                continue
+            live.under_review = False
+            if live.in_lease.spare(live.window.top, live.floor, now, self.budget.widening) is not None:
+                self._returning.add(live.spi_in)
+                self._want(live.spi_in)
+            elif live.in_lease.is_long(live.window.top):
+                self._look_again(live, now + REVIEW_S)
+
+    def _give_back(self, now: float) -> set[int]:
+        """The SAs that deliver nothing above a lower ceiling from now on; the backup is told in these very requests."""
+        returning, self._returning = self._returning, set()
+        lowered = set()
+        for spi_in in returning:
+            live = self.lives.get(spi_in)
+            if live is None or live.held_in:
+                continue
+            ceiling = live.in_lease.give_back(live.window.top, live.floor, now, self.budget.widening)
+            if ceiling is not None:
+                self._installed[spi_in][1].in_ceiling = ceiling
+                self._valid_from[spi_in] = self._serial
+                lowered.add(spi_in)
+        return lowered
+
+    def _counts_inbound(self, entry: LeaseEntry) -> bool:
+        """Whether a granted entry was asked for after the SA last gave numbers back."""
+        valid_from = self._valid_from.get(entry.spi_in)
+        if valid_from is None:
+            return True
+        if entry.serial < valid_from:
+            return False
+        del self._valid_from[entry.spi_in]  # acknowledgements come in order: nothing earlier is under way
+        return True
+
+    # --- what is granted
 
     def grant(self, entries: Iterable[LeaseEntry]) -> list[LiveSa]:
         """The backup has acknowledged these ceilings: the SAs whose packets were held."""
         released = []
         for entry in entries:
+            if not self._counts_inbound(entry):
+                entry = LeaseEntry(entry.spi_in, 0, entry.out_ceiling)
             self._acknowledged(entry)
             self._raise(entry)
             live = self.lives.get(entry.spi_in)
@@ -133,10 +212,13 @@ class Ceilings:
     def apply_leases(self, entries: Iterable[LeaseEntry]) -> None:
         """A backup learns the owner's ceilings, those of SAs whose records are still on their way included."""
         for entry in entries:
-            if entry.spi_in in self._installed:
-                self._raise(entry)
-            else:
+            found = self._installed.get(entry.spi_in)
+            if found is None:
                 self._early[entry.spi_in] = entry
+                continue
+            if entry.lowers:
+                found[1].in_ceiling = entry.in_ceiling
+            self._raise(entry)
 
     def _acknowledged(self, entry: LeaseEntry) -> None:
         """Ceilings raised without a backup are known to this one once an entry covers them."""
@@ -152,6 +234,7 @@ class Ceilings:
         if found is None:
             return False
         child = found[1]
+        child.in_known = max(child.in_known, entry.known)
         if entry.in_ceiling <= child.in_ceiling and entry.out_ceiling <= child.out_ceiling:
             return False
         child.in_ceiling = max(child.in_ceiling, entry.in_ceiling)

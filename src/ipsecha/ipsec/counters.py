@@ -22,6 +22,7 @@ class PlaneCounters(msgspec.Struct, gc=False):
     ttl_exceeded: int = 0
     unknown_spi: int = 0
     replayed: int = 0
+    in_gap: int = 0  # refused after a takeover: the owner before may have delivered them
     integrity: int = 0
     bad_padding: int = 0
     dummies: int = 0

@@ -3,7 +3,7 @@
 The order is the RFC's: SAD lookup, replay check, integrity check and decryption, replay window, padding and next
 header, selectors.  In between stands the counter lease (invariant I3): a packet above it has passed its integrity
 check, so that no forger moves a lease, but is neither delivered nor marked as seen until the backup has acknowledged
-more.
+more.  After a takeover stands the gap (``ipsec.gap``): what it refuses is authenticated first, while it is open.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 from struct import Struct
 
 from ipsecha.ipsec.counters import PlaneCounters
+from ipsecha.ipsec.gap import Gap
 from ipsecha.ipsec.live import LiveSa
 from ipsecha.ipsec.sad import Sad
 from ipsecha.ipsec.tunnel import NEXT_HEADER_DUMMY, NEXT_HEADER_IPV4, NEXT_HEADER_IPV6, PADDING
@@ -85,19 +86,51 @@ class Inbound:
     ) -> None:
         window = live.window
         number = window.infer(low) if live.esn else low
+        gap = live.gap
         if not window.fresh(number):
-            live.replays += 1
-            self.counters.replayed += 1
-            if number <= live.floor:
-                live.floor_drops += 1
+            if gap is not None and not gap.closed_at and not gap.learnt and 0 < number <= gap.floor:
+                self._in_gap(live, gap, number, datagram, remote, outer, now, delivered)
+            else:
+                live.replays += 1
+                self.counters.replayed += 1
             return
+        try:
+            padded = live.inbound.open(datagram[:8], number >> 32 if live.esn else None, datagram[8:])
+        except CryptoError:
+            number = gap.number_of(low) if gap is not None and live.esn else 0
+            if gap is not None and not gap.closed_at and not gap.learnt and number > 0:
+                self._in_gap(live, gap, number, datagram, remote, outer, now, delivered)
+            else:
+                live.integrity_failures += 1
+                self.counters.integrity += 1
+            return
+        self._admit(live, number, padded, datagram, remote, outer, now, delivered)
+
+    def _in_gap(
+        self,
+        live: LiveSa,
+        gap: Gap,
+        number: int,
+        datagram: bytes,
+        remote: Address,
+        outer: int,
+        now: float,
+        delivered: list[bytes],
+    ) -> None:
+        """A number that the owner before may have delivered, after a takeover: refused, or learnt from."""
         try:
             padded = live.inbound.open(datagram[:8], number >> 32 if live.esn else None, datagram[8:])
         except CryptoError:
             live.integrity_failures += 1
             self.counters.integrity += 1
             return
-        self._admit(live, number, padded, datagram, remote, outer, now, delivered)
+        if gap.may_learn(number):
+            live.learn(number)
+            self._admit(live, number, padded, datagram, remote, outer, now, delivered)
+            return
+        self.counters.in_gap += 1
+        if gap.refuse(number):
+            self.sad.events.gap_traffic(live.spi_in, gap.refused, gap.remaining)
 
     def _admit(
         self,
@@ -141,6 +174,9 @@ class Inbound:
         if live is None or live.packets_in == before:
             return
         live.last_in = now
+        if live.gap is not None and not live.gap.closed_at:
+            live.gap.closed_at = now
+            self.sad.events.gap_closed(live.spi_in)
         if live.awaits_first:
             live.awaits_first = False
             self.sad.events.child_used(live.spi_in)

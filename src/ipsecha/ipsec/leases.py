@@ -20,6 +20,7 @@ CHANNEL_BUDGET = 20_000  # lease entries a second
 JUMP = 1 << 16
 """So far beyond what was asked for no burst gets: packets that must wait are held by the hundred.  A peer that is a
 cluster itself has skipped numbers, and a lease as wide as its jump would cost as many packets at the next takeover."""
+EXCESS = 2  # an inbound lease that reaches so many times further than need be is given back
 _UNKNOWN = -1.0
 
 
@@ -72,6 +73,37 @@ class Lease:
         self.requested = max(self.requested, self.limit)
         self._set_mark()
         return True
+
+    def spare(self, number: int, floor: int, now: float, widening: float) -> int | None:
+        """The lower ceiling that ``number``, the highest in use, needs at the present rate; never below ``floor``.
+
+        None where there is little to give back, or something that was asked for is not granted yet.
+        """
+        size = self._sized(number, now, widening)
+        if self.requested != self.limit or self.limit - number <= EXCESS * size + 1:
+            return None
+        ceiling = max(number + size, floor)
+        return ceiling if ceiling < self.limit else None
+
+    def is_long(self, number: int) -> bool:
+        """Whether it may turn out that there is something to give back."""
+        return self.requested - number > EXCESS * self.minimum + 1 or self.limit < number
+
+    def give_back(self, number: int, floor: int, now: float, widening: float) -> int | None:
+        """As ``spare``: from this moment on that is the limit."""
+        ceiling = self.spare(number, floor, now, widening)
+        if ceiling is not None:
+            self.size = max(self.minimum, ceiling - number)
+            self.limit = self.requested = ceiling
+            self._set_mark()
+        return ceiling
+
+    def rate(self, number: int, now: float) -> float:
+        """Numbers a second, ``number`` being the highest in use: since the last request, or in the horizon before it
+        where that was just now."""
+        if self._since == _UNKNOWN or now - self._since < self.horizon_s:
+            return self._rate
+        return max(0, number - self._since_number) / (now - self._since)
 
     def restart(self, limit: int) -> None:
         """What was asked for will not be answered (the backup has changed): begin again with ``limit`` granted.

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from ipsecha.crypto.esp_transforms import EspTransform, esp_transform, key_material_length
 from ipsecha.ipsec.ah import AhSa
+from ipsecha.ipsec.gap import Gap
 from ipsecha.ipsec.leases import INBOUND_HORIZON_S, Lease, inbound_lease, outbound_lease
 from ipsecha.ipsec.replay import ReplayWindow
 from ipsecha.ipsec.selection import Selection
@@ -47,8 +48,8 @@ class LiveSa:
         "end",
         "esn",
         "floor",
-        "floor_drops",
         "follows",
+        "gap",
         "hard_bytes",
         "hard_done",
         "hard_packets",
@@ -62,6 +63,7 @@ class LiveSa:
         "lane_start",
         "last_in",
         "last_out",
+        "learns",
         "local",
         "moved_to",
         "must_rekey_done",
@@ -84,6 +86,7 @@ class LiveSa:
         "soft_packets",
         "spi_in",
         "spi_out",
+        "under_review",
         "window",
     )
 
@@ -118,7 +121,7 @@ class LiveSa:
 
     def _clear_counters(self) -> None:
         self.packets_in = self.packets_out = self.bytes_in = self.bytes_out = 0
-        self.replays = self.integrity_failures = self.floor_drops = 0
+        self.replays = self.integrity_failures = 0
         self.last_in = self.last_out = self.reported_in = 0.0
         self.soft_done = self.hard_done = self.must_rekey_done = False
         self.moved_to: Address | None = None
@@ -131,14 +134,26 @@ class LiveSa:
         self.hard_packets = policy.rekey_packets * 11 // 10 or _NEVER
         self.soft_number = self.end - (self.end >> 4)
 
-    def start(self, in_floor: int, out_used: int, horizon_s: float = INBOUND_HORIZON_S) -> None:
-        """Begin after these numbers: nothing up to ``in_floor`` is accepted, nothing up to ``out_used`` sent."""
+    def start(self, in_floor: int, out_used: int, horizon_s: float = INBOUND_HORIZON_S, gap: Gap | None = None) -> None:
+        """Begin after these numbers: nothing up to ``in_floor`` is accepted, nothing up to ``out_used`` sent.
+
+        ``gap``: where the numbers up to ``in_floor`` are not all known to have been delivered.
+        """
         self.floor = in_floor
+        self.gap = gap
+        self.learns = False
+        self.under_review = False
         self.window = ReplayWindow(self.policy.replay_window, in_floor)
         self.next_out = out_used + 1
         self.in_lease: Lease = inbound_lease(self.child.in_ceiling, _NEVER if self.esn else END, horizon_s)
         self.out_lease: Lease = outbound_lease(self.child.out_ceiling, self.end)
         self.lane_start = 0
+
+    def learn(self, number: int) -> None:
+        """Let the window begin at an authentic number below the floor: the peer is there (``ipsec.gap``)."""
+        assert self.gap is not None
+        self.gap.learnt = number
+        self.window = ReplayWindow(self.policy.replay_window, number - 1)
 
     def follow(self, sa: IkeSa, child: ChildSa) -> None:
         """Take addresses, encapsulation and state from the records, which may be new objects."""

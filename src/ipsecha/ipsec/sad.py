@@ -21,13 +21,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 
 from ipsecha.ipsec.ceilings import Ceilings, PlaneEvents
+from ipsecha.ipsec.gap import Gap
 from ipsecha.ipsec.leases import CHANNEL_BUDGET, INBOUND_HORIZON_S
 from ipsecha.ipsec.live import LiveSa
 from ipsecha.ipsec.spd import Bundle, Spd
 from ipsecha.model.errors import CryptoError
 from ipsecha.model.leases import FIRST_IN_CEILING, FIRST_OUT_CEILING, Leasing, lane_width
-from ipsecha.model.policy import ChildPolicy, Policy
-from ipsecha.model.records import Address, ChildSa, IkeSa, LeaseEntry
+from ipsecha.model.policy import ChildPolicy, Inbound, Policy
+from ipsecha.model.records import Address, ChildSa, IkeSa, LeaseEntry, keep_ceilings
 
 
 class Sad(Ceilings):
@@ -49,7 +50,7 @@ class Sad(Ceilings):
         self._incarnation = 0
         self._above_lanes = 0
         self._own_lanes = 0  # where child SAs of our own making begin, for as long as this ownership lasts
-        self._exact: dict[int, tuple[int, int, int, int]] = {}
+        self._exact: dict[int, tuple[int, int, int, int, int]] = {}
         self._own: set[int] = set()  # installed by this owner itself and not used yet: no number is spent
 
     def __len__(self) -> int:
@@ -62,8 +63,7 @@ class Sad(Ceilings):
         last lease was acknowledged arrives after it."""
         before = self._installed.get(child.spi_in)
         if before is not None and before[1] is not child:
-            child.in_ceiling = max(child.in_ceiling, before[1].in_ceiling)
-            child.out_ceiling = max(child.out_ceiling, before[1].out_ceiling)
+            keep_ceilings(child, before[1])
         if before is None and self.active and child.spi_in not in self._early and _is_unused(child):
             self._own.add(child.spi_in)
         self._installed[child.spi_in] = (sa, child)
@@ -86,6 +86,8 @@ class Sad(Ceilings):
         self._own.discard(spi_in)
         self._unshared.discard(spi_in)
         self._unacknowledged.discard(spi_in)
+        self._returning.discard(spi_in)
+        self._valid_from.pop(spi_in, None)
         live = self.lives.pop(spi_in, None)
         if live is not None:
             self.held -= len(live.held_in) + len(live.held_out)
@@ -124,6 +126,7 @@ class Sad(Ceilings):
         self.active = False
         self._exact.clear()
         self._wanting.clear()
+        self._returning.clear()
 
     def take_held(self) -> Iterator[tuple[LiveSa, list[bytes], list[tuple[bytes, Address]]]]:
         """Empty the queues of packets that wait for a lease: clear ones, and ESP packets with their senders."""
@@ -139,6 +142,8 @@ class Sad(Ceilings):
             live.bundle.current = None
         self.lives = {}
         self._wanting.clear()
+        self._reviews.clear()
+        self._returning.clear()
         self.held = 0
 
     def adopt(self, spi_in: int) -> LiveSa | None:
@@ -158,7 +163,10 @@ class Sad(Ceilings):
             live = LiveSa(sa, child, policy, self.spd.put(sa.connection, child), self._incarnation)
         except CryptoError:
             return None
-        live.start(*self._start_of(child), self._horizon_s)
+        in_floor, out_used = self._start_of(child)
+        learns = entry is not None and entry.connection.inbound is Inbound.LEARN
+        live.start(in_floor, out_used, self._horizon_s, self._gap_of(child, in_floor, learns))
+        live.learns = learns
         live.set_path_mtu(self._path_mtu(live.local[0], live.remote[0]))
         self._bound_by_mode(live)
         self.lives[spi_in] = live
@@ -177,12 +185,28 @@ class Sad(Ceilings):
             return 0, child.out_ceiling
         lane = self._above_lanes * lane_width(child.suite.esn)
         exact = self._exact.pop(child.spi_in, None)
-        if exact is not None and not lane and exact[2:] == (child.in_ceiling, child.out_ceiling):
+        if exact is not None and not lane and exact[2:] == (child.in_ceiling, child.out_ceiling, child.in_known):
             return exact[0], exact[1]
         if lane:
             self._unshared.add(child.spi_in)
             child.out_ceiling += lane
         return child.in_ceiling, child.out_ceiling
+
+    def _gap_of(self, child: ChildSa, in_floor: int, learns: bool) -> Gap | None:
+        """What the owners before may have delivered; None where it is known exactly.
+
+        Before a number is learnt from, the record says that nobody may learn from this gap again, and so does the
+        backup's, if there is one: until then the SA's packets wait.
+        """
+        if not in_floor or in_floor != child.in_ceiling:
+            return None
+        if not learns or child.in_known >= in_floor:
+            return Gap(in_floor, in_floor)
+        gap = Gap(in_floor, child.in_known)
+        child.in_known = in_floor
+        (self._unacknowledged if self.leasing is Leasing.LEASED else self._unshared).add(child.spi_in)
+        self._valid_from[child.spi_in] = self._serial + 1
+        return gap
 
     def sender(self, bundle: Bundle) -> LiveSa | None:
         """The SA in use that sends for a bundle."""
@@ -201,8 +225,8 @@ class Sad(Ceilings):
             found = self._installed.get(entry.spi_in)
             if found is not None and entry.spi_in not in self.lives:
                 child = found[1]
-                numbers = (entry.in_ceiling, entry.out_ceiling, child.in_ceiling, child.out_ceiling)
-                self._exact[entry.spi_in] = numbers
+                ceilings = (child.in_ceiling, child.out_ceiling, child.in_known)
+                self._exact[entry.spi_in] = (entry.in_ceiling, entry.out_ceiling, *ceilings)
 
     # --- leases
 
@@ -221,6 +245,7 @@ class Sad(Ceilings):
             self._unshared = set()
             for spi_in in self._unacknowledged:
                 self._want(spi_in)
+        self._returning.clear()
         stays = mode is Leasing.LANE and self.leasing is mode and not skip_lanes
         self.leasing = mode
         for live in self.lives.values():
@@ -263,6 +288,7 @@ class Sad(Ceilings):
         unknown = live.spi_in in self._unacknowledged
         live.in_lease.restart(-1 if unknown else live.in_lease.limit)
         live.out_lease.restart(-1 if unknown else live.out_lease.limit)
+        self._look_again(live, 0.0)
         if unknown or live.held_in or live.held_out:
             self._want(live.spi_in)
 

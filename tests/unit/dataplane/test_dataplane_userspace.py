@@ -227,7 +227,7 @@ def test_planned_switchover_loses_nothing(gateways: tuple[Gateway, Gateway], por
         assert len(right.host.received()) == 12
         seen = heir.plane.traffic(0x1001)
         assert seen is not None
-        assert (seen.in_number, seen.out_number, seen.floor_drops) == (15, 12, 0)
+        assert (seen.in_number, seen.out_number, seen.gap) == (15, 12, None)
         heir.plane.close()
 
     play(gateways, script)

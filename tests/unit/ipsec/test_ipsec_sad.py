@@ -59,7 +59,9 @@ def test_the_new_owner_begins_beyond_the_ceilings() -> None:
     old, new = right.send(udp("10.2.0.5", "10.1.0.5"), udp("10.2.0.5", "10.1.0.5"))
     assert left.receive(old) == []
     assert left.receive(new) != []
-    assert left.sad.lives[0x1001].floor_drops == 1
+    gap = left.sad.lives[0x1001].gap
+    assert gap is not None
+    assert gap.refused == 1
 
 
 def test_after_silence_it_begins_above_the_lane() -> None:

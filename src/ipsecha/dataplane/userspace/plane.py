@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from ipsecha.dataplane.plane import Forward, Kind, OnIke, PlaneEvents, Traffic
+from ipsecha.dataplane.plane import Forward, GapState, Kind, OnIke, PlaneEvents, Traffic
 from ipsecha.dataplane.userspace.mtu import PathMtu
 from ipsecha.dataplane.userspace.outer import BATCH
 from ipsecha.dataplane.userspace.routes import MARK, PRIORITY, TABLE, PolicyRoutes
@@ -36,6 +36,11 @@ from ipsecha.model.records import Address, ChildSa, IkeSa, LeaseEntry
 
 _NOWHERE: Address = ("", 0)
 _KINDS: dict[int, Kind] = {Protocol.ESP: "esp", Protocol.AH: "ah"}
+
+
+def _gap_state(live: LiveSa) -> GapState | None:
+    gap = live.gap
+    return GapState(gap.floor, gap.refused, gap.remaining, gap.closed_at, gap.learnt) if gap is not None else None
 
 
 def _call(reader: Callable[..., None], *arguments: Any) -> None:
@@ -188,13 +193,14 @@ class UserspacePlane:
             live.integrity_failures,
             live.last_in,
             live.last_out,
-            max(0, child.in_ceiling - live.window.top),
-            live.floor_drops,
+            max(0, child.in_ceiling - live.window.top, live.in_lease.requested - live.window.top),
             live.window.top,
             live.next_out - 1,
             child.in_ceiling,
             child.out_ceiling,
             len(live.held_in) + len(live.held_out),
+            live.in_lease.rate(live.window.top, self._clock()),
+            _gap_state(live),
         )
 
     def device_counters(self) -> dict[str, int]:
@@ -239,6 +245,9 @@ class UserspacePlane:
 
     def grant(self, entries: Iterable[LeaseEntry]) -> None:
         self._release(self._sad.grant(entries))
+
+    def review_leases(self, now: float) -> None:
+        self._sad.review(now)
 
     def apply_leases(self, entries: Iterable[LeaseEntry]) -> None:
         self._sad.apply_leases(entries)
