@@ -7,7 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ipsecha.cli.quantities import counted, grouped, lasting, octets, scaled
-from ipsecha.gateway.views import ClusterView, StatusView
+from ipsecha.gateway.views import ClusterView, SharingView, StatusView
 
 _GOOD, _FAIR, _BAD = "bold green", "bold yellow", "bold red"
 _MAX_COUNTERS = 40
@@ -81,12 +81,24 @@ def _cluster_facts(cluster: ClusterView) -> list[tuple[str, Text | str]]:
     ]
     if cluster.sync_progress is not None:
         facts.append(("joining", _progress(cluster.sync_progress)))
+    if cluster.half_open is not None:
+        facts += _sharing(cluster.half_open)
     facts.append(("fencing", cluster.fencing))
     if cluster.addresses:
         missing = ("not to be had: see the log", _BAD) if cluster.role == "active" else ("not held here", "none")
         held, style = ("held here", "none") if cluster.holds_addresses else missing
         facts.append(("addresses", Text(f"{', '.join(cluster.addresses)} (").append(held, style=style).append(")")))
     return [(name, value) for name, value in facts if str(value)]
+
+
+def _sharing(half_open: SharingView) -> list[tuple[str, Text | str]]:
+    if not half_open.per_s:
+        return [("half-open", "not shared")]
+    text = f"{grouped(half_open.shared)} shared ({octets(half_open.octets)}), {grouped(half_open.withheld)} withheld"
+    if half_open.continued:
+        text += f", {grouped(half_open.continued)} taken over"
+    budget = f"{half_open.per_s} a second, {half_open.used:.0%} used, {grouped(half_open.held)} held by the standby"
+    return [("half-open", text), ("their budget", budget)]
 
 
 def _is_there(cluster: ClusterView) -> bool:

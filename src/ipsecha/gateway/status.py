@@ -13,7 +13,8 @@ from ipsecha.cluster.pair import PairMember, Role
 from ipsecha.gateway.config_model import LoadedConfig
 from ipsecha.gateway.core import Gateway
 from ipsecha.gateway.pair_side import PairSide
-from ipsecha.gateway.views import ChildView, ClusterView, LeaseView, LossBound, SasView, SaView, StatusView
+from ipsecha.gateway.views import ChildView, ClusterView, LeaseView, LossBound, SasView, SaView, SharingView, StatusView
+from ipsecha.ike.endpoint import IkeEndpoint
 from ipsecha.model.records import Address, ChildSa, ChildState, IkeFlag, IkeSa
 
 PAGE = 1000
@@ -70,6 +71,20 @@ def _cluster_view(gateway: Gateway, side: PairSide, config: LoadedConfig) -> Clu
         fencing="pair, no witness",
         addresses=tuple(f"{one.address}/{one.prefix_length}" for one in cluster.addresses),
         holds_addresses=side.holds_addresses,
+        half_open=sharing_view(gateway.endpoint, gateway.clock.now()),
+    )
+
+
+def sharing_view(endpoint: IkeEndpoint, now: float) -> SharingView:
+    sharing, counters = endpoint.sharing, endpoint.counters
+    return SharingView(
+        shared=counters.get("half-open-shared", 0),
+        withheld=counters.get("half-open-withheld", 0),
+        octets=counters.get("half-open-shared-octets", 0),
+        continued=counters.get("half-open-continued", 0),
+        held=sharing.held(now) if endpoint.active else len(endpoint.held_half_opens),
+        per_s=sharing.rate,
+        used=sharing.used(now),
     )
 
 

@@ -13,6 +13,18 @@ import msgspec
 V = TypeVar("V", bound=msgspec.Struct)
 
 
+class SharingView(msgspec.Struct):
+    """Half-open IKE SAs between the members, and the budget for them (invariant I7)."""
+
+    shared: int = 0  # by this member since it started
+    withheld: int = 0  # that the budget did not allow
+    octets: int = 0  # of those shared
+    continued: int = 0  # taken over from the other member, and brought to their end here
+    held: int = 0  # by the standby at this moment
+    per_s: int = 0  # the budget, in units of 1 KiB; 0: none is shared
+    used: float = 0.0  # how much of the budget's burst is used up, 0 to 1
+
+
 class ClusterView(msgspec.Struct):
     name: str = ""
     mode: str = ""  # "hot-standby"
@@ -28,6 +40,7 @@ class ClusterView(msgspec.Struct):
     fencing: str = ""  # what holds when the other falls silent: "pair, no witness", "pair with witness"
     addresses: tuple[str, ...] = ()  # shared addresses
     holds_addresses: bool = False
+    half_open: SharingView | None = None
 
 
 class LossBound(msgspec.Struct):
