@@ -186,7 +186,6 @@ class Gateway:
         self._scheduled = False
         now = self.clock.now()
         self._heed_plane_events(now)
-        self.plane.review_leases(now)
         for _ in range(ROUNDS):
             if not self._round(now):
                 break

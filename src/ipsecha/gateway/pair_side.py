@@ -121,6 +121,7 @@ class PairSide:
     def handle_timer(self, now: float) -> None:
         self.member.links(self.addresses.links_up(), self.addresses.health())
         self.member.handle_timer(now)
+        self.gateway.plane.review_leases(now)
 
     def carry_out(self, now: float) -> bool:
         effects = self.member.take_effects()

@@ -76,7 +76,10 @@ class Ring:
         self.loop.set_exception_handler(self.gateway.faults.from_loop)
         self.sent: list[bytes] = []
         self.plane: Any = SimpleNamespace(
-            send_ike=lambda data, local, remote: self.sent.append(data), remove=self._remove, update=None
+            send_ike=lambda data, local, remote: self.sent.append(data),
+            remove=self._remove,
+            update=None,
+            review_leases=lambda now: None,
         )
         self.gateway.plane = self.plane
 
