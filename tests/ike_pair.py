@@ -48,6 +48,11 @@ def esp(text: str) -> Proposal:
     return proposal(text if "esn" in text else f"{text}-noesn", Protocol.ESP)
 
 
+def ah(text: str) -> Proposal:
+    """The same for AH."""
+    return proposal(text if "esn" in text else f"{text}-noesn", Protocol.AH)
+
+
 IKE_PROPOSAL = proposal("aes128gcm16-prfsha256-x25519")
 ESP_PROPOSAL = esp("aes128gcm16")
 

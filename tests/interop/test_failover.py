@@ -112,6 +112,24 @@ def test_raw_esp_keeps_its_tunnel(tmp_path: Path) -> None:
         assert any(packet.spi and not packet.source_port for packet in scene.wire.packets())
 
 
+@pytest.mark.root
+@pytest.mark.parametrize("fault", [Fault.KILL, Fault.SWITCHOVER], ids=lambda fault: fault.value)
+def test_ah_keeps_its_tunnel(tmp_path: Path, fault: Fault) -> None:
+    """Protocol 51 (RFC 4302), between two ipsecha: no member of the peers that run here has AH in user space."""
+    option = {"protocol": "ah"}
+    tunnel = Tunnel(
+        gateway_address=network.CLUSTER_OUTER,
+        esp="aes128gmac-esn",
+        gateway_child_options=option,
+        peer_child_options=option,
+    )
+    with in_namespaces(tmp_path, PeerKind.IPSECHA, tunnel) as scene:
+        outcome = play(scene, fault, timeline)
+        assert outcome.holds, outcome.verdicts
+        assert scene.wire is not None
+        assert any(packet.spi and packet.raw[9] == 51 for packet in scene.wire.packets())
+
+
 @pytest.mark.parametrize("fault", [Fault.KILL, Fault.SWITCHOVER], ids=lambda fault: fault.value)
 def test_without_root_on_loopback(tmp_path: Path, fault: Fault) -> None:
     with on_loopback(tmp_path) as scene:

@@ -26,6 +26,8 @@ GCM_ESN = [3, 20, 256, 0, 0, True]
 CHACHA = [3, 28, 0, 0, 0, False]
 CBC = [3, 12, 256, 12, 0, False]
 NULL = [3, 11, 0, 14, 0, True]
+AH_SHA = [2, 0, 0, 12, 0, False]
+AH_GMAC_ESN = [2, 0, 0, 9, 0, True]
 HOST = {4: ("10.1.0.2", "10.2.0.2"), 6: ("2001:db8:1::2", "2001:db8:2::2")}
 OUTER = {4: ("192.0.2.1", "192.0.2.2"), 6: ("2001:db8:9::1", "2001:db8:9::2")}
 
@@ -132,6 +134,34 @@ def test_every_kind_of_transform(network: Topology, suite: list[Any]) -> None:
     with Tunnel(network, 4, True, suite) as tunnel:
         assert tunnel.answered(4, 1000)
         assert tunnel.answered(6, 1001)
+
+
+@pytest.mark.parametrize("outer", [4, 6])
+@pytest.mark.parametrize("suite", [AH_SHA, AH_GMAC_ESN])
+def test_ah_as_protocol_51(network: Topology, outer: int, suite: list[Any]) -> None:
+    """What the kernel makes of the outer header, identification and traffic class included, is what was
+    authenticated; fragments of the outer packet would be put together again before."""
+    with Tunnel(network, outer, False, suite, leasing="leased") as tunnel:
+        for inner in (4, 6):
+            assert tunnel.answered(inner)
+            assert tunnel.answered(inner, 1200, "-Q", "0xb8")
+        assert tunnel.answered(4, 6000, "-M", "dont")
+        for gateway in tunnel.gateways:
+            counted = gateway.ask()
+            assert counted["traffic"]["packets_in"] >= 12
+            assert counted["traffic"]["integrity_failures"] == 0
+            assert counted["counters"]["malformed"] == 0
+            assert counted["traffic"]["in_ceiling"] >= counted["traffic"]["in_number"]
+
+
+@pytest.mark.skipif(shutil.which("iperf3") is None, reason="iperf3 is missing")
+@pytest.mark.parametrize("outer", [4, 6])
+def test_tcp_bulk_by_ah(network: Topology, outer: int) -> None:
+    """The room is computed exactly: nothing is too long for the path."""
+    with Tunnel(network, outer, False, AH_SHA) as tunnel:
+        assert transfer(network, 4, 1)["end"]["sum_received"]["bytes"] > 500_000
+        assert tunnel.gateways[0].ask()["counters"]["too_big"] == 0
+        assert tunnel.gateways[1].ask()["traffic"]["integrity_failures"] == 0
 
 
 @pytest.mark.parametrize("inner", [4, 6])

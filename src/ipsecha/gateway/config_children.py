@@ -2,22 +2,43 @@
 
 from __future__ import annotations
 
+from enum import Enum
+
 from ipsecha.gateway import config_values as values
-from ipsecha.gateway.config_proposals import DEFAULT_CHILD, defaults, numbered, parse_child, without_encryption
+from ipsecha.gateway.config_proposals import (
+    DEFAULT_AH,
+    DEFAULT_CHILD,
+    defaults,
+    numbered,
+    parse_ah,
+    parse_child,
+    without_encryption,
+)
 from ipsecha.gateway.config_table import Table
 from ipsecha.gateway.config_values import NEVER_S
 from ipsecha.model.policy import Action, ChildPolicy, DontFragment, Rule, Start, TooBig
+from ipsecha.model.proposals import Proposal
 from ipsecha.model.selectors import TrafficSelector, selector_from_prefix
+
+
+class SecurityProtocol(Enum):
+    ESP = "esp"
+    AH = "ah"
+
 
 LIFE_FACTOR = 1.1
 _MIN_LIFE_S, _MAX_LIFE_S = 10.0, 366 * 86400.0
 _DEFAULT_PROPOSALS = defaults(DEFAULT_CHILD, parse_child)
+_DEFAULT_AH_PROPOSALS = defaults(DEFAULT_AH, parse_ah)
 _ANYWHERE = (selector_from_prefix("0.0.0.0/0"), selector_from_prefix("::/0"))
 _SELECTORS = 'prefixes such as "10.1.0.0/16"'
 
 
-def read_child(table: Table, *, can_initiate: bool) -> ChildPolicy | None:
-    """One table ``[connections.NAME.children.NAME]``; None where something that cannot do without is wrong."""
+def read_child(table: Table, *, can_initiate: bool, encapsulated: bool) -> ChildPolicy | None:
+    """One table ``[connections.NAME.children.NAME]``; None where something that cannot do without is wrong.
+
+    ``encapsulated``: the connection asks for UDP encapsulation.
+    """
     local_ts = _selectors(table, "local", table.require_list("local", values.selector, f"our {_SELECTORS}"))
     remote_ts = _selectors(table, "remote", table.require_list("remote", values.selector, f"the peer's {_SELECTORS}"))
     rekey_s, life_s = read_lifetimes(table, 3600.0)
@@ -26,7 +47,7 @@ def read_child(table: Table, *, can_initiate: bool) -> ChildPolicy | None:
         table.problem(
             "start", f'"{start.value}" needs one peer to call: "remote" of the connection is no single address'
         )
-    proposals = numbered(table.get_list("proposals", parse_child)) or _DEFAULT_PROPOSALS
+    proposals = _proposals(table, encapsulated=encapsulated)
     if any(without_encryption(proposal) for proposal in proposals):
         table.warn("proposals", '"null" does not encrypt: everybody on the way can read the traffic')
     child = ChildPolicy(
@@ -46,6 +67,17 @@ def read_child(table: Table, *, can_initiate: bool) -> ChildPolicy | None:
     table.finish()
     _check_families(table, local_ts, remote_ts)
     return child if local_ts and remote_ts else None
+
+
+def _proposals(table: Table, *, encapsulated: bool) -> tuple[Proposal, ...]:
+    """Those of the ``protocol`` that is asked for."""
+    if table.get("protocol", values.choice(SecurityProtocol), SecurityProtocol.ESP) is SecurityProtocol.ESP:
+        return numbered(table.get_list("proposals", parse_child)) or _DEFAULT_PROPOSALS
+    if encapsulated:
+        table.problem("protocol", "AH cannot be encapsulated in UDP: leave out the connection's encapsulate = true")
+    else:
+        table.warn("protocol", "AH does not encrypt: everybody on the way can read the traffic")
+    return numbered(table.get_list("proposals", parse_ah)) or _DEFAULT_AH_PROPOSALS
 
 
 def read_lifetimes(table: Table, rekey_default_s: float) -> tuple[float, float]:

@@ -126,7 +126,7 @@ def _read_children(
     own = []
     for entry in table.named_tables("children"):
         _check_name(entry)
-        child = read_child(entry, can_initiate=peers.can_initiate)
+        child = read_child(entry, can_initiate=peers.can_initiate, encapsulated=table.says("encapsulate", True))
         if child is not None:
             own.append(child)
             children.append((entry, child, peers.can_initiate))

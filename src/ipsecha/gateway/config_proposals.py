@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from ipsecha.crypto.key_lengths import GMAC_KEY_LENGTH
 from ipsecha.gateway.config_problems import nearest_name
 from ipsecha.gateway.config_values import Wrong, expected
 from ipsecha.model.numbers import Encr, Integ, Prf, Protocol, TransformType
@@ -47,7 +48,7 @@ REFUSED: dict[str, str] = {
     "ecp224": "too weak (112 bits of security on a curve that nothing else uses)",
     "sha256_96": "truncates against RFC 4868 (96 bits)",
     **dict.fromkeys(_named("aes{}gcm8", _KEYS) + _named("aes{}gcm12", _KEYS), "its ICV is shortened: use gcm16"),
-    **dict.fromkeys(_named("aes{}ctr", _KEYS) + _named("aes{}gmac", _KEYS) + _named("camellia{}", _KEYS), _ABSENT),
+    **dict.fromkeys(_named("aes{}ctr", _KEYS) + _named("camellia{}", _KEYS), _ABSENT),
     **dict.fromkeys(_named("aes{}ccm8", _KEYS) + _named("aes{}ccm12", _KEYS) + _named("aes{}ccm16", _KEYS), _ABSENT),
     **dict.fromkeys(("aesxcbc", "aescmac", "prfaesxcbc", "prfaescmac"), _ABSENT),
     **dict.fromkeys(("modp6144", "modp8192", "x448", "curve448"), _ABSENT),
@@ -77,13 +78,14 @@ DEFAULT_IKE = (
     f"aes256gcm16-aes128gcm16-chacha20poly1305-prfsha256-prfsha384-prfsha512-{_GROUPS}",
     f"aes256-aes128-sha256-sha384-sha512-prfsha256-prfsha384-prfsha512-{_GROUPS}",
 )
+DEFAULT_AH = (f"sha256-sha384-sha512-{_GROUPS}-esn-noesn", "sha256-sha384-sha512-esn-noesn")
 DEFAULT_CHILD = (
     f"aes256gcm16-aes128gcm16-chacha20poly1305-{_GROUPS}-esn-noesn",
     "aes256gcm16-aes128gcm16-chacha20poly1305-esn-noesn",
     f"aes256-aes128-sha256-sha384-sha512-{_GROUPS}-esn-noesn",
     "aes256-aes128-sha256-sha384-sha512-esn-noesn",
 )
-"""With and without a key exchange of its own (PFS): the default meets peers that have it and peers that do not."""
+"""With and without a key exchange of its own (PFS): the defaults meet peers that have it and peers that do not."""
 
 _MAX_TOKENS = 40
 
@@ -108,13 +110,28 @@ def parse_ike(value: object) -> Proposal:
 
 def parse_child(value: object) -> Proposal:
     """One ESP proposal for a child SA (number 0: the caller counts).  Raises Wrong with the reason."""
-    chosen = _transforms(value, 'algorithms such as "aes256gcm16-x25519" or "aes256-sha256"')
+    chosen = _of_child(value, 'algorithms such as "aes256gcm16-x25519" or "aes256-sha256"')
+    _check_encryption(chosen, value)
+    return _proposal(Protocol.ESP, chosen)
+
+
+def parse_ah(value: object) -> Proposal:
+    """One AH proposal for a child SA (number 0: the caller counts).  Raises Wrong with the reason."""
+    chosen = _of_child(value, 'integrity algorithms such as "sha256" or "aes128gmac-x25519"')
+    if chosen[TransformType.ENCR]:
+        raise Wrong("AH encrypts nothing: an encryption algorithm belongs to ESP (RFC 4302)")
+    if not chosen[TransformType.INTEG]:
+        raise expected('an integrity algorithm such as "sha256"', value)
+    return _proposal(Protocol.AH, chosen)
+
+
+def _of_child(value: object, wanted: str) -> dict[int, list[Transform]]:
+    chosen = _transforms(value, wanted)
     if chosen[TransformType.PRF]:
         raise Wrong("a PRF belongs to the proposals of a connection, not to those of a child")
-    _check_encryption(chosen, value)
     if not chosen[TransformType.ESN]:
         chosen[TransformType.ESN] = [Transform(TransformType.ESN, 1), Transform(TransformType.ESN, 0)]
-    return _proposal(Protocol.ESP, chosen)
+    return chosen
 
 
 def numbered(proposals: tuple[Proposal, ...]) -> tuple[Proposal, ...]:
@@ -165,6 +182,8 @@ def _printable(token: str) -> str:
 
 def _check_encryption(chosen: dict[int, list[Transform]], value: object) -> None:
     encryption = chosen[TransformType.ENCR]
+    if any(transform.id in GMAC_KEY_LENGTH for transform in chosen[TransformType.INTEG]):
+        raise Wrong("AES-GMAC as an integrity algorithm is for AH only (RFC 4543 section 5.3)")
     if not encryption:
         raise expected('an encryption algorithm such as "aes256gcm16"', value)
     aead = [transform.id in _AEAD for transform in encryption]

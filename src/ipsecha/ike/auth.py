@@ -84,7 +84,7 @@ def _receive_request(
         message = parse_auth_message(whole.first_payload, whole.octets)
         half_open.flags |= message.supported
         connection, peer, proof = _authenticate(endpoint, half_open, message)
-        child = _choose_child(endpoint, connection, message)
+        child = _choose_child(endpoint, connection, message, half_open.flags)
     except PeerError as error:
         refused = error.notify == Notify.AUTHENTICATION_FAILED
         event, text = "authentication-failed" if refused else "malformed-message", error.reason
@@ -166,7 +166,9 @@ class _Child(NamedTuple):
     sa_after_spi: bytes
 
 
-def _choose_child(endpoint: IkeEndpoint, connection: Connection, message: AuthMessage) -> _Child | PeerError | None:
+def _choose_child(
+    endpoint: IkeEndpoint, connection: Connection, message: AuthMessage, flags: int
+) -> _Child | PeerError | None:
     """The first child SA, or the error that takes its place, or None where the peer asks for none (RFC 6023).
 
     Raises WireError: a malformed part makes the whole message malformed (section 2.21.2).
@@ -181,6 +183,10 @@ def _choose_child(endpoint: IkeEndpoint, connection: Connection, message: AuthMe
     choice = endpoint.suites.child(message.sa, (connection.name, policy.name), policy.proposals)
     if choice is None:
         return PeerError(Notify.NO_PROPOSAL_CHOSEN, f"offers no algorithms that are configured for {policy.name}")
+    try:
+        children.check_path(choice.suite, flags)
+    except PeerError as error:
+        return PeerError(error.notify, f"asks for what its path does not carry: {error.reason}")
     spi_out = int.from_bytes(message.sa[choice.spi_at : choice.spi_at + 4], "big")
     if spi_out < FIRST_FREE_ESP_SPI:
         raise WireError(f"a child SA with the reserved SPI {spi_out}")

@@ -261,6 +261,7 @@ def _first_child(
         if not (message.sa and message.ts_i and message.ts_r):
             raise PeerError(message.error or Notify.INVALID_SYNTAX, "the peer makes no child SA")
         suite, spi_out = accept_child_answer(parse_sa(message.sa), initiation.child_offer)
+        children.check_path(suite, sa.flags)
         local_ts, remote_ts = parse_selectors(message.ts_i), parse_selectors(message.ts_r)
         children.check_answer(policy.local_ts, local_ts)
         children.check_answer(policy.remote_ts, remote_ts)

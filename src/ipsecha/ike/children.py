@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from ipsecha.ike.flags import ENCAPSULATE
 from ipsecha.model.effects import InstallChild, RemoveChild, UpdateChild
 from ipsecha.model.errors import PeerError
 from ipsecha.model.leases import FIRST_IN_CEILING, FIRST_OUT_CEILING
-from ipsecha.model.numbers import Notify
+from ipsecha.model.numbers import Notify, Protocol
 from ipsecha.model.policy import ChildPolicy, Connection
 from ipsecha.model.proposals import ChildSuite
 from ipsecha.model.records import ChildSa, IkeSa
@@ -15,6 +16,18 @@ from ipsecha.model.selectors import TrafficSelector, all_covered, narrow
 
 if TYPE_CHECKING:
     from ipsecha.ike.endpoint import IkeEndpoint
+
+
+def check_path(suite: ChildSuite, flags: int) -> None:
+    """Raises PeerError(NO_PROPOSAL_CHOSEN) for AH where a NAT is on the path: it changes what AH authenticates (RFC
+    4302 section 3.3.3), and there is no encapsulation for AH."""
+    if suite.protocol == Protocol.AH and flags & ENCAPSULATE:
+        raise PeerError(Notify.NO_PROPOSAL_CHOSEN, "AH cannot cross a NAT: use ESP")
+
+
+def protocol_of(policy: ChildPolicy | None) -> int:
+    """The security protocol of a child's proposals, all of which have the same; ESP where the child is unknown."""
+    return policy.proposals[0].protocol if policy is not None and policy.proposals else Protocol.ESP
 
 
 def make(

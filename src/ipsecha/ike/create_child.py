@@ -180,6 +180,7 @@ def _accept(
     suite, spi = accept_child_answer(answer.proposals, number_proposals(policy.proposals, exchange.new_spi))
     if suite.group not in (0, exchange.group) or (suite.group and answer.group != suite.group):
         raise PeerError(Notify.NO_PROPOSAL_CHOSEN, f"the peer's answer has group {suite.group} without its KE payload")
+    children.check_path(suite, sa.flags)
     old = sa.child_by_inbound_spi(exchange.old_spi)
     children.check_answer(exchange.local_ts, answer.ts_i, old.local_ts if old is not None else ())
     children.check_answer(exchange.remote_ts, answer.ts_r, old.remote_ts if old is not None else ())
@@ -241,6 +242,7 @@ def _answer(
         raise PeerError(Notify.NO_PROPOSAL_CHOSEN, f"for child {narrowed.policy.name!r}")
     choice, spi_out = found
     suite = choice.suite
+    children.check_path(suite, sa.flags)
     require_group(suite.group, request.group)
     shared, key_payload = b"", b""
     if suite.group:

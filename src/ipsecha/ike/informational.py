@@ -53,7 +53,9 @@ def _begin_child_delete(endpoint: IkeEndpoint, sa: IkeSa, task: Task) -> int | N
     """The protocol of the child SA that is to be deleted; None where that is moot by now."""
     child = sa.child_by_inbound_spi(task.spi)
     if child is None:
-        return int(Protocol.ESP) if task.orphan else None
+        connection = endpoint.connection_of(sa)
+        policy = connection.child(task.child) if connection is not None else None
+        return children.protocol_of(policy) if task.orphan else None
     child.state = ChildState.DELETING
     children.use_outbound(endpoint, sa, child, False)
     return child.suite.protocol

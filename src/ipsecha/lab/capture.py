@@ -27,7 +27,8 @@ _RECORD = struct.Struct("=dI")
 _ETH_P_ALL = 3
 _SOL_PACKET, _PACKET_ADD_MEMBERSHIP, _PACKET_MR_PROMISC = 263, 1, 1  # <linux/if_packet.h>
 _ETHERNET_HEADER = 14
-_UDP, _ESP = 17, 50
+_UDP = 17
+_SPI_AT = {50: 0, 51: 4}  # by IP protocol: ESP, AH
 READY = "listening"
 
 
@@ -40,7 +41,7 @@ STANDARD_PORTS = Ports(500, 4500)
 
 
 class Packet(NamedTuple):
-    """An IP packet seen at ``at`` (CLOCK_MONOTONIC seconds).  ``spi`` and ``sequence`` are 0 unless it is ESP;
+    """An IP packet seen at ``at`` (CLOCK_MONOTONIC seconds).  ``spi`` and ``sequence`` are 0 unless it is ESP or AH;
     ``exchange`` is 0 unless it is IKE."""
 
     at: float
@@ -56,16 +57,16 @@ class Packet(NamedTuple):
 
 
 def parse(at: float, frame: bytes, ports: Ports = STANDARD_PORTS) -> Packet | None:
-    """The packet in an Ethernet frame, or None unless it is an unfragmented UDP datagram or ESP packet over IPv4 or
-    IPv6."""
+    """The packet in an Ethernet frame, or None unless it is an unfragmented UDP datagram, ESP or AH packet over IPv4
+    or IPv6."""
     raw = frame[_ETHERNET_HEADER:]
     found = _ip(raw)
     if found is None:
         return None
     source, destination, protocol, offset = found
     mac = frame[6:12].hex(":")
-    if protocol == _ESP and len(raw) >= offset + 8:
-        spi, sequence = struct.unpack_from("!II", raw, offset)
+    if protocol in _SPI_AT and len(raw) >= offset + _SPI_AT[protocol] + 8:
+        spi, sequence = struct.unpack_from("!II", raw, offset + _SPI_AT[protocol])
         return Packet(at, mac, source, destination, 0, 0, spi, sequence, 0, raw)
     if protocol != _UDP or len(raw) < offset + 8:
         return None
@@ -116,7 +117,7 @@ def read(path: Path) -> Iterator[Packet]:
 
 
 def esp(packets: Iterable[Packet]) -> list[Packet]:
-    """Those that are ESP, in UDP or raw."""
+    """Those that are ESP, in UDP or raw, or AH."""
     return [packet for packet in packets if packet.spi]
 
 

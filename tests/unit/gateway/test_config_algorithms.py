@@ -52,8 +52,41 @@ def test_refused_algorithms_of_ike(complaints: Any, proposal: str, reason: str) 
         ("null-sha256", 'warning: {}: "null" does not encrypt: everybody on the way can read the traffic'),
         ("aes256gcm16-prfsha256", "{}: a PRF belongs to the proposals of a connection, not to those of a child"),
         ("aes256", '{}: expected an integrity algorithm such as "sha256" beside the encryption, found "aes256"'),
+        ("aes256-aes128gmac", "{}: AES-GMAC as an integrity algorithm is for AH only (RFC 4543 section 5.3)"),
     ],
 )
 def test_algorithms_of_children(complaints: Any, proposal: str, expected: str) -> None:
     found = complaints(edited(LAST, f'{LAST}\nproposals = "{proposal}"'))
     assert found == [f"policy.toml:9: {expected.format(CHILD + '.proposals')}"]
+
+
+_READABLE = "warning: {}protocol: AH does not encrypt: everybody on the way can read the traffic"
+
+
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        (('protocol = "ah"',), [_READABLE]),
+        (('protocol = "ah"', 'proposals = ["sha256-x25519", "aes256gmac-esn"]'), [_READABLE]),
+        (
+            ('protocol = "ah"', 'proposals = "aes256-sha256"'),
+            [_READABLE, "{}proposals: AH encrypts nothing: an encryption algorithm belongs to ESP (RFC 4302)"],
+        ),
+        (
+            ('protocol = "ah"', 'proposals = "x25519"'),
+            [_READABLE, '{}proposals: expected an integrity algorithm such as "sha256", found "x25519"'],
+        ),
+        (('protocol = "null"',), ['{}protocol: expected "esp" or "ah", found "null"']),
+    ],
+)
+def test_ah(complaints: Any, lines: tuple[str, ...], expected: list[str]) -> None:
+    """RFC 4302: integrity only; RFC 7296 section 3.3.3: INTEG and ESN are mandatory, ENCR is not for AH."""
+    found = complaints(edited(LAST, "\n".join((LAST, *lines))))
+    assert [line.split(": ", 1)[1] for line in found] == [line.format(f"{CHILD}.") for line in expected]
+
+
+def test_ah_is_not_encapsulated(complaints: Any) -> None:
+    text = edited(CONNECTION, f"{CONNECTION}\nencapsulate = true").replace(LAST, f'{LAST}\nprotocol = "ah"')
+    assert [line.split(": ", 1)[1] for line in complaints(text)] == [
+        f"{CHILD}.protocol: AH cannot be encapsulated in UDP: leave out the connection's encapsulate = true"
+    ]
