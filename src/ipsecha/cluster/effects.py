@@ -54,6 +54,20 @@ class BecomeActive(msgspec.Struct, frozen=True):
     above_lane: int
 
 
+class RaiseEpoch(msgspec.Struct, frozen=True):
+    """The owner goes on in a later epoch; nothing changes for its SAs, whose IVs keep the incarnation that they had."""
+
+    epoch: int
+
+
+class AskWitness(msgspec.Struct, frozen=True):
+    data: bytes
+
+
+class ResetWitness(msgspec.Struct, frozen=True):
+    """Nothing is answered: connect to the witness anew."""
+
+
 class BecomeStandby(msgspec.Struct, frozen=True):
     """Stop using the SAs at once.  ``forward``: what still arrives goes to the new owner (planned switchover)."""
 
@@ -136,6 +150,9 @@ ClusterEffect = (
     | Granted
     | SetLeasing
     | BecomeActive
+    | RaiseEpoch
+    | AskWitness
+    | ResetWitness
     | BecomeStandby
     | Freeze
     | Apply

@@ -10,7 +10,8 @@ from ipsecha.cluster import frames
 from ipsecha.cluster.commit_log import BackupState
 from ipsecha.cluster.detector import Beat, seal_beat
 from ipsecha.cluster.handover import Handover
-from ipsecha.cluster.ownership import WARNING, Ownership, Role
+from ipsecha.cluster.ownership import WARNING, Role
+from ipsecha.cluster.voting import Voting
 from ipsecha.model.errors import ClusterError
 
 CHANNEL_PATIENCE_TICKS = 3
@@ -20,7 +21,7 @@ CHANNEL_QUIET_TICKS = 5
 """After so many ticks without any frame a channel counts as dead, whatever TCP still hopes for."""
 
 
-class Judgement(Ownership):
+class Judgement(Voting):
     """One of two members as it watches the other."""
 
     def channel_down(self, refused: bool, now: float) -> None:
@@ -71,24 +72,29 @@ class Judgement(Ownership):
     def _judge(self, now: float) -> None:
         if self.role is Role.HANDING_OVER:
             if self._handover is not None and now >= self._handover.deadline:
-                self._abandon_handover(False, now)
+                self._handover_is_late(self._handover, now)
         elif self.role in (Role.STARTING, Role.ISOLATED):
             if not self.links_are_up:
                 self._start_deadline = max(self._start_deadline, now + self.settings.start_wait_s)
             elif now >= self._start_deadline and self.listener.silent:
-                self._start_alone(now)
+                self._decide(False, now)  # an owner that was isolated may go on where no backup can have taken over
         elif self.listener.silent:
             self._partner_silent(now)
         elif self.role is Role.ACTIVE:
             self._mind_the_channel(now)
             self._prefer_healthier(now)
 
-    def _start_alone(self, now: float) -> None:
-        """Nobody is there.  An owner that was isolated goes on where no backup can have taken over meanwhile."""
-        if self._owned and not self.rivalry.exists:
-            self._resume(now)
+    def _handover_is_late(self, handover: Handover, now: float) -> None:
+        """With a witness nobody goes on in doubt: the partner has to say what it is, or to be outvoted."""
+        if self.witness is None or not handover.sent:
+            self._abandon_handover(False, now)
+        elif self.listener.silent:
+            self._decide(False, now)
         else:
-            self._cold_start(now)
+            handover.deadline = now + self.settings.handover_timeout_s
+            self._dismiss()
+            if self.channel_is_up:
+                self._reset_channel("switchover without answer")
 
     def _mind_the_channel(self, now: float) -> None:
         """A partner that beats but cannot be reached by the channel is no backup: commits would wait for ever.
@@ -113,20 +119,17 @@ class Judgement(Ownership):
                 self._step_down(Role.ISOLATED, "no link, no beat: this member distrusts itself")
             elif self.role is Role.STANDBY:
                 self.role = Role.ISOLATED
-        elif self.role is Role.STANDBY:
-            self._take_over(False, now)
-        elif self.log.backup is not BackupState.ABSENT:
-            self._backup_gone(proof=False, now=now)
+        elif self.role is Role.STANDBY or self.log.backup is not BackupState.ABSENT:
+            self._decide(False, now)
 
     def _partner_dead(self, now: float) -> None:
         """Proof: the partner's process is gone and with it every key it held."""
-        if self.role is Role.STANDBY:
-            self._take_over(True, now)
-        elif self.role is Role.ACTIVE:
-            if self.log.backup is not BackupState.ABSENT or self.rivalry.exists or not self.alone_by_proof:
-                self._backup_gone(proof=True, now=now)
-        elif self.role is Role.HANDING_OVER:
-            self._abandon_handover(True, now)
+        if self.role in (Role.STANDBY, Role.HANDING_OVER):
+            self._decide(True, now)
+        elif self.role is Role.ACTIVE and (
+            self.log.backup is not BackupState.ABSENT or self.rivalry.exists or not self.alone_by_proof
+        ):
+            self._decide(True, now)
 
     def _prefer_healthier(self, now: float) -> None:
         """Hand over when the partner has more of the shared links than we have, for more than a moment."""

@@ -19,6 +19,10 @@ from enum import Enum
 from ipsecha.cluster.frames import Hello
 
 
+OWNER = 2
+"""``Hello.state_rank`` of who owns the records, or did last."""
+
+
 class Verdict(Enum):
     STAY = "stay"  # the owner, as before
     RECLAIM = "reclaim"  # the owner, under a new epoch
@@ -32,13 +36,24 @@ def outranks(mine: tuple[int, int], theirs: tuple[int, int]) -> bool:
     return (-mine[0], mine[1]) > (-theirs[0], theirs[1])
 
 
-def judge(mine: Hello, theirs: Hello) -> Verdict:
-    """What the sender of ``mine`` has to do when it reads ``theirs``."""
-    if mine.active and (not theirs.active or outranks((mine.lineage, mine.epoch), (theirs.lineage, theirs.epoch))):
+def judge(mine: Hello, theirs: Hello, voted: bool = False) -> Verdict:
+    """What the sender of ``mine`` has to do when it reads ``theirs``.
+
+    ``voted``: a witness decides who goes on alone, so an owner whose records are older than those of a former owner has
+    been outvoted, and does not know it yet.
+    """
+    i_own = mine.active and not (voted and _outvoted(mine, theirs))
+    they_own = theirs.active and not (voted and _outvoted(theirs, mine))
+    if i_own and (not they_own or outranks((mine.lineage, mine.epoch), (theirs.lineage, theirs.epoch))):
         return Verdict.STAY if mine.epoch >= theirs.epoch else Verdict.RECLAIM
-    if theirs.active:
+    if they_own:
         return Verdict.FOLLOW if theirs.epoch >= mine.epoch else Verdict.WAIT
     return Verdict.CLAIM if _claim(mine) > _claim(theirs) else Verdict.WAIT
+
+
+def _outvoted(owner: Hello, other: Hello) -> bool:
+    had_the_vote = other.state_rank == OWNER and not other.active and other.epoch > owner.epoch
+    return had_the_vote and other.lineage == owner.lineage
 
 
 def _claim(hello: Hello) -> tuple[int, int, int]:

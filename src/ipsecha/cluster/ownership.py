@@ -43,6 +43,7 @@ class PairSettings(msgspec.Struct, frozen=True):
     start_wait_s: float = 1.0
     handover_timeout_s: float = 0.5
     stop_when_alone: bool = False  # after silence an owner stops serving instead of going on in its lane
+    witness: bool = False  # a third box has a vote: see ``cluster.voting``
 
 
 class Ownership:
@@ -56,6 +57,7 @@ class Ownership:
         self.in_sync = False  # as a backup: records are complete
         self.alone_since: float | None = None
         self.alone_by_proof = False
+        self.alone_by_vote = False
         self.partner: Hello | None = None
         self.channel_is_up = False
         self.links_are_up = True
@@ -80,6 +82,8 @@ class Ownership:
         self._channel_down_ticks = 0
         self._quiet_ticks = 0  # since the last frame on a channel that is up
         self._dismissal = 0  # as in Beat
+        self._followed = b""  # boot id of the owner that our records came from
+        self._proof = False  # of the partner's death, while the witness is asked (``voting``)
         self._clock_shift = 0.0  # asked for, and not yet in what the gateway calls now
         self._effects: list[fx.ClusterEffect] = []
 
@@ -109,7 +113,13 @@ class Ownership:
 
     def _alone(self, proof: bool, now: float) -> None:
         self.log.reset(BackupState.ABSENT)
-        self.alone_since, self.alone_by_proof = now, proof
+        self.alone_since, self.alone_by_proof, self.alone_by_vote = now, proof, False
+
+    def _raise_epoch(self) -> None:
+        """An owner without a backup goes on in a later epoch: what anybody else knows is of an earlier one."""
+        self.epoch = next_epoch(max(self._highest_epoch, self.epoch), self.settings.index)
+        self._highest_epoch = self.epoch
+        self._effects.append(fx.RaiseEpoch(self.epoch))
 
     def _end_rivalry(self, proven_innocent: bool = False) -> int:
         """The lanes to skip before numbers are free.
@@ -122,9 +132,9 @@ class Ownership:
             self._highest_epoch = next_epoch(max(self._highest_epoch, self.epoch), 1 - self.settings.index)
         return skip
 
-    def _take_over(self, proof: bool, now: float) -> None:
-        """A backup that is not in sync has nothing to take over with."""
-        reason = "proof of death" if proof else "silence"
+    def _take_over(self, proof: bool, now: float, reason: str = "") -> None:
+        """A backup that is not in sync has nothing to take over with.  ``proof``: the partner goes on no more."""
+        reason = reason or ("proof of death" if proof else "silence")
         if not self.in_sync:
             self._report("owner-lost", f"{self._partner_name} is gone ({reason}), and no records are complete", WARNING)
             self.role = Role.STARTING
@@ -142,7 +152,7 @@ class Ownership:
     def _cold_start(self, now: float) -> None:
         self._effects.append(fx.DiscardRecords())
         self._alone(False, now)
-        self.rivalry.none()
+        self._end_rivalry()
         self._highest_epoch = max(self._highest_epoch, self._first_epoch)
         self._become_active(0, Leasing.FREE)
         self.lineage = self.epoch
@@ -185,8 +195,9 @@ class Ownership:
     def _follow(self, partner: Hello, now: float) -> None:
         """Become the backup of the partner: give up our records first, then ask for its."""
         self.epoch, self.lineage = partner.epoch, partner.lineage
+        self._followed = partner.boot_id
         self.role = Role.STANDBY
-        self.in_sync = self._owned = False
+        self.in_sync = self._owned = self._proof = False
         self._applied = None
         self._dismissal = 0
         self.rivalry.none()
@@ -195,13 +206,14 @@ class Ownership:
         self._effects.append(fx.DiscardRecords())
         self._send(frames.Join(self.epoch))
 
-    def _backup_gone(self, proof: bool, now: float) -> None:
+    def _backup_gone(self, proof: bool, now: float, leave: bool = False) -> None:
+        """``leave``: to go on although nothing is proven, from the witness or the operator."""
         self._dismissal = 0
         self.log.reset(BackupState.ABSENT)
         self._effects.append(fx.Released(self.log.number))
         self.alone_since = now if self.alone_since is None else self.alone_since
-        self.alone_by_proof = proof
-        if self.settings.stop_when_alone and not proof and self.rivalry.exists:
+        self.alone_by_proof, self.alone_by_vote = proof, False
+        if self.settings.stop_when_alone and not (proof or leave) and self.rivalry.exists:
             self._start_deadline = float("inf")
             self._step_down(Role.ISOLATED, 'the partner is silent and alone = "stop"')
             return
@@ -237,7 +249,10 @@ class Ownership:
         self._dismissal = 0
         self._alone(True, now)
         self._effects.append(fx.Released(self.log.number))
-        self._effects.append(fx.SetLeasing(Leasing.FREE, self._end_rivalry(proven_innocent=True)))
+        if self.role is Role.HANDING_OVER:  # it never took over
+            self._become_active(self._end_rivalry(proven_innocent=True), Leasing.FREE, same_epoch=True)
+        else:
+            self._effects.append(fx.SetLeasing(Leasing.FREE, self._end_rivalry(proven_innocent=True)))
         self._report("unprotected", f"no backup: no channel to {self._partner_name}, which gave up", WARNING)
 
     # Switchover
@@ -279,6 +294,7 @@ class Ownership:
         self.epoch = epoch
         self.role = Role.STANDBY
         self.in_sync, self._owned = True, False
+        self._followed = self.partner.boot_id if self.partner is not None else b""
         self._applied = None
         self._dismissal = 0
         self._handover = None

@@ -67,6 +67,7 @@ class PairMember(Judgement):
         self._beat(now)
         self._pulse(now)
         self._judge(now)
+        self._mind_the_witness(now)
 
     def links(self, up: bool, health: int) -> None:
         """Whether any link of ours has carrier, and how many of the shared ones do."""
@@ -91,6 +92,8 @@ class PairMember(Judgement):
             self._adopt_clock(beat.cluster_time, now)
             if beat.dismissal and beat.epoch == self.epoch:
                 self._give_up_sync(beat.dismissal)
+            if self.witness is not None and beat.epoch > self.epoch:
+                self.in_sync = False  # it went on without us, with the vote: its hello follows
         elif beat.epoch > self.epoch and meeting.outranks((beat.lineage, beat.epoch), (self.lineage, self.epoch)):
             self._yield(f"{self._partner_name} owns the higher epoch {beat.epoch:#x}", now)
 
@@ -179,7 +182,7 @@ class PairMember(Judgement):
         self.rivalry.meet(hello.boot_id, innocent=not hello.active and hello.epoch <= self.epoch)
         if reborn and not hello.active:
             self._partner_dead(now)  # a new process of the same member: the old one is dead
-        self._act_on(meeting.judge(self._my_hello(now), hello), hello, now)
+        self._act_on(meeting.judge(self._my_hello(now), hello, self.witness is not None), hello, now)
 
     def _act_on(self, verdict: Verdict, hello: Hello, now: float) -> None:
         if self.owns and verdict in (Verdict.FOLLOW, Verdict.WAIT):
@@ -190,13 +193,18 @@ class PairMember(Judgement):
         elif verdict is Verdict.RECLAIM:
             self._reclaim(now)
         elif verdict is Verdict.CLAIM:
-            self._claim(hello, now)
+            if self.witness is None or not hello.state_rank:
+                self._claim(hello, now)  # else it gives up its records first, and says so
+        elif verdict is Verdict.WAIT and self.witness is not None and (self.in_sync or self._owned):
+            self._give_up_records(now)
         elif verdict is Verdict.STAY and self.role is Role.HANDING_OVER and not hello.active:
             self._refused_handover("the channel broke before the partner took over", now)
 
     def _claim(self, hello: Hello, now: float) -> None:
         """Nobody owns.  Records live on only where nobody else can have used them since."""
-        if self.in_sync:
+        if self.witness is not None and (self.in_sync or self._owned):
+            self._claim_records(hello, now)
+        elif self.in_sync:
             self._take_over(True, now)
         elif self._owned and (not self.rivalry.exists or self.rivalry.heir == hello.boot_id):
             self._resume(now)
@@ -224,7 +232,7 @@ class PairMember(Judgement):
             self._effects.append(fx.ApplyLeases(tuple(frames.lease_entries(frame))))
         else:
             self._highest_epoch = max(self._highest_epoch, frame.highest_epoch)
-            self.in_sync = True
+            self.in_sync, self._insists = True, False
             self._report("in-sync", f"backup of {self._partner_name}, in sync")
         self._send(frames.Ack(self.epoch, frame.number))
 
@@ -240,6 +248,7 @@ class PairMember(Judgement):
         if frame.epoch != self.epoch or self.role is not Role.ACTIVE or self.partner is None:
             self._send(frames.Nack(self.epoch))
             return
+        self._insists = self._proof = False  # whoever was dead or silent before, this one lives
         innocent = self.rivalry.heir == self.partner.boot_id and not self.rivalry.doubt
         self._dismissal = 0
         self.log.reset(BackupState.JOINING)

@@ -1,0 +1,297 @@
+"""A member and its witness: who may go on when the partner is silent (``cluster.witness`` is what they say).
+
+Theory of operation.  Without a witness nothing here happens, and silence is acted on at once (DESIGN section 3).  With
+one, the same judgement leads to a claim first, and what was going to happen happens with the vote: ``_granted`` looks
+at what this member is *now*, so it does not matter what it was when it asked.
+
+Until the vote is there an owner stays within what its backup has acknowledged: packets and commits wait, bounded, and
+after ``WAIT_TICKS`` it stops serving altogether.  A backup stays a backup.  The member whose claim is refused knows
+that its records are old.
+
+Proof of death needs no vote: nobody else lives.  But the dead one may have had it, unheard, and then its SAs went on
+without us; so the witness is asked there, too, where it can be, and only a member that has itself seen a silence before
+the proof insists on an answer.
+"""
+
+from __future__ import annotations
+
+from ipsecha.cluster import effects as fx
+from ipsecha.cluster.commit_log import BackupState
+from ipsecha.cluster.epoch import MEMBER_BITS, make_epoch
+from ipsecha.cluster.frames import Hello
+from ipsecha.cluster.ownership import ERROR, INFO, WARNING, Ownership, PairSettings, Role
+from ipsecha.cluster.witness import Kind, Request, WitnessClient
+from ipsecha.model.errors import ClusterError
+from ipsecha.model.spi import Entropy
+
+WAIT_TICKS = 30
+"""So long (heartbeats) an owner without an answer holds what may not leave; then it stops."""
+
+PROOF_TICKS = 3
+"""So long a member that has proof waits for the witness's answer."""
+
+
+ROOM = 64
+"""Terms: more changes of ownership than a member can go through unheard."""
+
+
+class Voting(Ownership):
+    """One of two members as it asks the witness."""
+
+    def __init__(self, settings: PairSettings, entropy: Entropy) -> None:
+        super().__init__(settings, entropy)
+        self.witness = WitnessClient(settings.cluster, self._boot_id) if settings.witness else None
+        self._insists = False  # a silence was seen: the partner may have been voted for since
+        self._waiting_ticks = 0
+        self._told_epoch = 0
+        self._told_unreachable = False
+
+    # Input
+
+    def witness_up(self, now: float) -> None:
+        if self.witness is not None:
+            self._told_epoch = 0
+            self._effects.append(fx.AskWitness(self.witness.up()))
+            if self._told_unreachable:
+                self._told_unreachable = False
+                self._report("witness", "the witness can be reached again")
+
+    def witness_down(self, now: float) -> None:
+        if self.witness is not None:
+            self.witness.down()
+
+    def witness_answer(self, data: bytes, now: float) -> None:
+        """One message of the witness; one that makes no sense resets the connection and is counted."""
+        if self.witness is None or not self.witness.connected:
+            return
+        try:
+            decided = self.witness.answer(data)
+        except ClusterError:
+            self.counters["malformed answers of the witness"] += 1
+            self._reset_witness()
+            return
+        if decided is None:
+            return
+        claim, granted = decided
+        assert self.witness.line is not None
+        self._highest_epoch = max(self._highest_epoch, self.witness.line.epoch)
+        if granted and self._is_wanted(claim):
+            self._granted(claim, now)
+        elif granted:
+            data = self.witness.request(Kind.RETURN, claim.epoch, claim.base, claim.lineage)
+            self._effects.append(fx.AskWitness(data))
+            if self._proof:
+                self._proof = False
+                self._decide(True, now)
+                return
+        elif self._proof or self.listener.silent:
+            self._refused(claim, now)
+        self._proof = False
+
+    def serve_alone(self, now: float) -> None:
+        """The operator knows that the partner serves nobody.  Raises ClusterError where it is there, or where this
+        member serves alone anyway.
+
+        Outbound numbers stay in lanes all the same: I1 and I2 hold even if the operator is wrong.
+        """
+        there = self.channel_is_up and not self.listener.silent and self.partner is not None
+        if there and (self.owns or (self.partner is not None and self.partner.active)):
+            raise ClusterError(f"{self._partner_name} is there: no need to serve alone")
+        if self.role is Role.ACTIVE and self.log.backup is BackupState.ABSENT:
+            raise ClusterError("this member serves alone already")
+        self._report("serve-alone", "the operator says: serve alone", WARNING)
+        if self.role is Role.ACTIVE:
+            self._go_on_alone(False, now)
+        elif self.role is Role.HANDING_OVER:
+            self._abandon_handover(False, now)
+        elif self.in_sync:
+            self._take_over(False, now)
+        elif self._owned:
+            self._resume(now)
+        else:
+            self._cold_start(now)
+
+    # Deciding
+
+    def _decide(self, proof: bool, now: float) -> None:
+        """The partner is dead, or silent: act, with the vote where there is a witness."""
+        if self.witness is None or not self._at_stake(proof):
+            self._act(proof, now)
+            return
+        self._proof = self._proof or proof
+        self._insists = self._insists or not proof
+        if proof and not self._insists and not self.witness.connected:
+            self._proof = False
+            self._act(True, now)
+        elif self.witness.may_claim or (proof and self.witness.claim is None):
+            self._claim_epoch(now)
+
+    def _at_stake(self, proof: bool) -> bool:
+        """Whether the partner may have had the same idea: it holds our records, or may start anew beside us."""
+        if self.role in (Role.ACTIVE, Role.HANDING_OVER):
+            return self.rivalry.exists or self.role is Role.HANDING_OVER
+        if self.role is Role.STANDBY and not self.in_sync:
+            return False
+        if self._owned and not self.rivalry.exists:
+            return False
+        return self.in_sync or not proof
+
+    def _act(self, proof: bool, now: float) -> None:
+        """Silence or proof, without a witness or without anything at stake."""
+        if proof and self.witness is not None:
+            self._leave_room()
+        if self.role is Role.ACTIVE:
+            self._backup_gone(proof, now)
+        elif self.role is Role.HANDING_OVER:
+            self._abandon_handover(proof, now)
+        elif self.role is Role.STANDBY:
+            self._take_over(proof, now)
+        elif self._owned and not self.rivalry.exists:
+            self._resume(now)
+        elif self._owned and proof:
+            self._reclaim(now)
+        else:
+            self._cold_start(now)
+
+    def _leave_room(self) -> None:
+        """The dead partner may have changed the owner a few times, unheard: leave its epochs behind (invariant I1)."""
+        self._highest_epoch = max(self._highest_epoch, self.epoch) + (ROOM << MEMBER_BITS)
+
+    # Nobody owns, and the two of us talk
+
+    def _give_up_records(self, now: float) -> None:
+        """The partner is to go on with its records: ours are none from now on, and no vote for them counts."""
+        self.in_sync = self._owned = False
+        self._say_hello(now)
+
+    def _claim_records(self, hello: Hello, now: float) -> None:
+        """The partner holds none: it has given them up, or its former process took them along, and what it did last."""
+        if hello.boot_id not in (self.rivalry.heir, self._followed):
+            self._decide(True, now)
+        elif self.in_sync:
+            self._take_over(True, now)
+        else:
+            self._reclaim(now)
+
+    def _claim_epoch(self, now: float) -> None:
+        """One term is left out: in doubt, it may be that of the partner that has taken over."""
+        assert self.witness is not None
+        base = self.epoch if self.in_sync or self._owned else 0
+        highest = max(self._highest_epoch, self.epoch, self._first_epoch)
+        if self.witness.line is not None:
+            highest = max(highest, self.witness.line.epoch)
+        epoch = make_epoch((highest >> MEMBER_BITS) + 2, self.settings.index)
+        data = self.witness.ask(epoch, base, self.lineage)
+        if self.witness.connected:
+            self._effects.append(fx.AskWitness(data))
+
+    def _is_wanted(self, claim: Request) -> bool:
+        """Whether a vote still fits: nobody has come back, and our records are those that it was asked for."""
+        gone = self._proof or (self.listener.silent and not self.channel_is_up)  # on a channel we have said what we are
+        if not gone or not self.links_are_up:
+            return False
+        if self.role is Role.ACTIVE and not self.rivalry.exists:
+            return False
+        return claim.base == (self.epoch if self.in_sync or self._owned else 0)
+
+    def _granted(self, claim: Request, now: float) -> None:
+        self._insists = False
+        self._waiting_ticks = 0
+        self._highest_epoch = max(self._highest_epoch, claim.epoch - (1 << MEMBER_BITS))
+        if self.role is Role.ACTIVE:
+            self._go_on_alone(True, now)
+        elif self.role is Role.HANDING_OVER:
+            self._go_on_after_handover(now)
+        elif self.in_sync:
+            self._take_over(True, now, "the vote" if not self._proof else "proof of death")
+        elif self._owned:
+            self._reclaim(now)
+        else:
+            self._cold_start(now)
+        self.alone_by_vote = not self._proof
+        self.alone_by_proof = self._proof
+
+    def _refused(self, claim: Request, now: float) -> None:
+        """Somebody has gone on from a later epoch than our records are of."""
+        assert self.witness is not None
+        line = self.witness.line
+        assert line is not None
+        self._highest_epoch = max(self._highest_epoch, line.epoch)
+        if self._proof and claim.base:
+            self._report("owner-lost", f"{line.member} had gone on before it died: its SAs are lost", ERROR)
+            if self.owns:
+                self._step_down(Role.STARTING, "our records are old")
+            self._cold_start(now)
+            return
+        if self.owns or self.in_sync:
+            self._report("refused", f"the witness has {line.member} in epoch {line.epoch:#x}: not going on", WARNING)
+        if self.owns:
+            self._start_deadline = now
+            self._step_down(Role.ISOLATED, "the witness has voted for another")
+        elif self.in_sync:
+            self.in_sync = False
+            self.role = Role.STARTING
+            self._start_deadline = now + self.settings.start_wait_s
+        self._insists = False
+
+    # Time
+
+    def _mind_the_witness(self, now: float) -> None:
+        """Once a heartbeat."""
+        if self.witness is None:
+            return
+        data = self.witness.tick()
+        if self.witness.is_dead:
+            self._reset_witness()
+        elif self.witness.connected:
+            if self.owns and self._told_epoch != self.epoch:
+                self._told_epoch = self.epoch
+                data = self.witness.request(Kind.TELL, self.epoch, self.epoch, self.lineage)
+            if data is not None:
+                self._effects.append(fx.AskWitness(data))
+        self._mind_the_claim(now)
+
+    def _mind_the_claim(self, now: float) -> None:
+        assert self.witness is not None
+        waits = self.witness.claim is not None and (self._proof or self.listener.silent)
+        self._waiting_ticks = self._waiting_ticks + 1 if waits else 0
+        if self._waiting_ticks < PROOF_TICKS:
+            return
+        if self._proof and not self._insists:
+            self._proof = False
+            self._act(True, now)
+            return
+        if not self._told_unreachable:
+            self._told_unreachable = True
+            self._report("witness-unreachable", "no answer from the witness, and the partner is gone: waiting", ERROR)
+        if self._waiting_ticks >= WAIT_TICKS and self.owns:
+            self._start_deadline = now
+            self._step_down(Role.ISOLATED, "neither the partner nor the witness can be reached")
+
+    def _reset_witness(self) -> None:
+        assert self.witness is not None
+        self.witness.down()
+        self._effects.append(fx.ResetWitness())
+
+    # Acts that only a vote allows
+
+    def _go_on_alone(self, voted: bool, now: float) -> None:
+        """An owner goes on without its backup, in a later epoch: what the backup knows is of an earlier one."""
+        if self.witness is not None:
+            self._raise_epoch()
+        skip = self._end_rivalry() if voted else 0
+        self._backup_gone(False, now, leave=True)
+        if skip:
+            self._effects.append(fx.SetLeasing(self.rivalry.leasing, skip))
+        self._hello_again(now)
+
+    def _go_on_after_handover(self, now: float) -> None:
+        """In doubt no more: the partner, if it has taken over, will be refused."""
+        self._report("switchover-failed", f"{self._partner_name} is gone: active again, with the vote", ERROR)
+        self._alone(True, now)
+        self._effects.append(fx.Released(self.log.number))
+        self._become_active(self._end_rivalry(), self.rivalry.leasing)
+        self._hello_again(now)
+
+
+__all__ = ["ERROR", "INFO", "WARNING", "Voting"]
