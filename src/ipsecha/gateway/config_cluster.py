@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ipsecha.gateway import config_values as values
-from ipsecha.gateway.config_model import Alone, ClusterAddress, ClusterConfig, ClusterMode
+from ipsecha.gateway.config_model import Alone, ClusterAddress, ClusterConfig, ClusterMode, CommitMode
 from ipsecha.gateway.config_table import Table
 
 OUTER = "outer"
@@ -28,6 +28,7 @@ def read_cluster(root: Table) -> ClusterConfig | None:
         heartbeat_s=table.get("heartbeat", values.duration(0.02, 5.0), _PLAIN.heartbeat_s),
         missed_beats=table.get("missed_beats", values.integer(2, 100), _PLAIN.missed_beats),
         alone=table.get("alone", values.choice(Alone), _PLAIN.alone),
+        commit=table.get("commit", values.choice(CommitMode), _PLAIN.commit),
         start_wait_s=table.get("start_wait", values.duration(0.1, 600.0), _PLAIN.start_wait_s),
     )
     table.finish()

@@ -25,6 +25,13 @@ class Alone(Enum):
     STOP = "stop"  # safety over service
 
 
+class CommitMode(Enum):
+    """When a step of an IKE SA may leave."""
+
+    STRICT = "strict"  # when the backup has acknowledged it
+    LAZY = "lazy"  # at once, where the backup knows that it may know too little
+
+
 class ClusterAddress(msgspec.Struct, frozen=True):
     """An address that the cluster shows to the world; ``link`` is a role that each member maps to an interface."""
 
@@ -42,6 +49,7 @@ class ClusterConfig(msgspec.Struct, frozen=True):
     heartbeat_s: float = 0.1
     missed_beats: int = 3
     alone: Alone = Alone.CONTINUE
+    commit: CommitMode = CommitMode.STRICT
     start_wait_s: float = 3.0  # how long a member that starts looks for its partner before it goes on alone
 
 

@@ -20,6 +20,7 @@ from typing import Any, Protocol
 from ipsecha.dataplane.userspace.plane import UserspacePlane
 from ipsecha.gateway.clock import ClusterClock
 from ipsecha.gateway.faults import Faults
+from ipsecha.gateway.lazy_commit import LazyCommit
 from ipsecha.gateway.output_commit import Changes, OutputCommit
 from ipsecha.gateway.report_log import ReportLog
 from ipsecha.ike.endpoint import IkeEndpoint
@@ -74,7 +75,7 @@ class Gateway:
         self.cluster: ClusterSide | None = None
         self.divert: Callable[[bytes, Address, Address], None] | None = None  # IKE messages during a switchover
         self.faults = Faults(loop.time)
-        self.output = OutputCommit(self._commit, self._carry_out)
+        self.output: OutputCommit = OutputCommit(self._commit, self._carry_out)
         self._scheduled = False
         self._reading = False  # one of the data plane's readers is at work
         self._woken = False  # by what it has read
@@ -103,6 +104,10 @@ class Gateway:
         self.plane.activate(incarnation, 0)
         self.endpoint.activate(incarnation, self.clock.now())
         self.wake()
+
+    def commit_lazily(self) -> None:
+        """From the start: steps need not wait for the backup (``commit = "lazy"``)."""
+        self.output = LazyCommit(self._commit, self._carry_out, self.loop.time, self.endpoint.suspects)
 
     # Input
 
@@ -161,7 +166,7 @@ class Gateway:
         self._note(self.endpoint.peer_moved, spi_in, remote)
 
     def unknown_spi(self, spi: int, remote: Address) -> None:
-        self.endpoint.count("esp-unknown-spi")
+        self._note(self.endpoint.unknown_spi, spi, remote)
 
     def traffic_in(self, spis_in: list[int]) -> None:
         self._receiving.update(spis_in)
@@ -268,6 +273,8 @@ class Gateway:
         """One timer for all deadlines.  One that is armed too early costs an idle turn, so it is left as it is."""
         due = self.endpoint.next_timer() if self.divert is None else None
         at = math.inf if due is None else due
+        if self.divert is None:
+            at = min(at, now + self.output.next_timer())
         if self._receiving:
             at = min(at, self._receiving_at)
         if self.cluster is not None:
@@ -298,6 +305,7 @@ class Gateway:
         try:
             if self.divert is None:
                 self.endpoint.handle_timer(now)
+                self.output.handle_timer()
         except Exception as fault:
             self._note_timer_fault("a timer", fault, now)
             self.endpoint.end_step()

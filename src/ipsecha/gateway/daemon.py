@@ -19,7 +19,7 @@ from ipsecha.gateway.beats import BeatPath, Beats
 from ipsecha.gateway.channel import ChannelConfig, ChannelEvents, SynchChannel
 from ipsecha.gateway.clock import ClusterClock
 from ipsecha.gateway.commands import Commands
-from ipsecha.gateway.config import Alone, ClusterConfig, LoadedConfig, MemberConfig, load_member
+from ipsecha.gateway.config import Alone, ClusterConfig, CommitMode, LoadedConfig, MemberConfig, load_member
 from ipsecha.gateway.control import ControlServer
 from ipsecha.gateway.core import Gateway
 from ipsecha.gateway.garbage import keep_collections_short
@@ -93,6 +93,8 @@ class Daemon:
         if config.cluster is not None and config.member.cluster is not None:
             self.side = _pair_side(self.gateway, config.cluster, config.member)
             self.gateway.cluster = self.side
+            if config.cluster.commit is CommitMode.LAZY:
+                self.gateway.commit_lazily()
         control = config.member.control
         commands = Commands(self.gateway, self.side, config, self.stop)
         self._control = ControlServer(control.socket, commands, group=control.group)

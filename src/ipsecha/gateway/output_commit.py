@@ -6,6 +6,7 @@ the effects, waits behind it; what depends on no replicated state (stateless mes
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Sequence
 
@@ -97,6 +98,13 @@ class OutputCommit:
             _, effects = held.popleft()
             if effects:
                 self._carry_out(effects)
+
+    def next_timer(self) -> float:
+        """In how many seconds ``handle_timer`` has something to do; infinity: never."""
+        return math.inf
+
+    def handle_timer(self) -> None:
+        """Nothing is due where everything waits for its acknowledgement."""
 
     def give_up(self, effects: Sequence[Effect]) -> int:
         """Another member owns the SAs now: what was never released, and ``effects``, is not said to anybody any more.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from ipsecha.ike import children, message_sync, window
+from ipsecha.ike import children, message_sync, repair, window
 from ipsecha.ike.flags import CLOSING, LEAVING, LOCAL_NAT, REKEYED
 from ipsecha.model.effects import Keepalive
 from ipsecha.model.policy import Connection
@@ -27,7 +27,10 @@ def next_deadline(endpoint: IkeEndpoint, sa: IkeSa) -> float:
         when = min(when, child.expires_at)
         if child.rekey_at and child.state == ChildState.ESTABLISHED:
             when = min(when, child.rekey_at)
-    if sa.exchange is not None:
+    due_for_repair = repair.is_due(endpoint, sa) if sa.local_spi in endpoint.suspects else math.inf
+    if due_for_repair < math.inf:
+        when = min(when, due_for_repair)
+    elif sa.exchange is not None:
         when = min(when, window.retransmit_at(endpoint, sa, sa.exchange), message_sync.due_at(sa))
     else:
         connection = endpoint.connection_of(sa)
@@ -51,7 +54,10 @@ def fire(endpoint: IkeEndpoint, sa: IkeSa, now: float) -> None:
     for child in sa.children:
         _fire_child(endpoint, sa, child, now)
     exchange = sa.exchange
-    if exchange is not None:
+    if sa.local_spi in endpoint.suspects and (due := repair.is_due(endpoint, sa)) < math.inf:
+        if due <= now:
+            repair.fire(endpoint, sa, now)
+    elif exchange is not None:
         _fire_exchange(endpoint, sa, exchange, now)
     else:
         if _silent(sa, connection, now):

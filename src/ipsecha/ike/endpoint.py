@@ -23,6 +23,7 @@ from ipsecha.ike import (
     initiation_records,
     message_sync,
     operations,
+    repair,
     sharing,
     standby,
     unprotected,
@@ -81,6 +82,7 @@ class IkeEndpoint(Step):
         self.initiations: dict[bytes, Initiation] = {}
         self.cookies = Cookies(entropy)
         self.reassembly = Reassembly()
+        self.repairs = repair.Repairs()
         self.keepalives: dict[bytes, float] = {}  # next keepalive, by local SPI, where we are behind a NAT
         self.failures: dict[str, int] = {}  # attempts in a row that came to nothing, by connection
         self.resting: dict[tuple[str, str], float] = {}  # packets ask in vain so long; by connection and child (or "")
@@ -119,6 +121,8 @@ class IkeEndpoint(Step):
             self.child_index[child.spi_in] = spi
         self.touch(sa)
         self.rearm(sa)
+        if self.suspects:
+            repair.replaced(self, sa)
 
     def remove_sa(self, sa: IkeSa) -> None:
         """The IKE SA is gone: Withdraw, RemoveChild for the children it still has, no more timers."""
@@ -358,6 +362,14 @@ class IkeEndpoint(Step):
         """The first ESP packet since our takeover has been accepted on this child SA."""
         self.after_takeover.gap_closed(spi_in)
 
+    def unknown_spi(self, spi: int, remote: Address, now: float) -> None:
+        """ESP has come with an inbound SPI that is not ours; not authenticated."""
+        self.now = now
+        self.counters["esp-unknown-spi"] += 1
+        if self.active:
+            repair.unknown_spi(self, spi, remote, now)
+        self.end_step()
+
     # The cluster
 
     def adopt(self, sa: IkeSa) -> None:
@@ -414,6 +426,8 @@ class IkeEndpoint(Step):
         self.after_takeover.end()
         self._background = None
         self.timers.clear()
+        self.repairs.clear()
+        self.suspects.update(dict.fromkeys(self.suspects))
         self.keepalives.clear()
         self.failures.clear()
         self.resting.clear()

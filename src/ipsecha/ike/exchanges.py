@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ipsecha.ike import counter_sync, create_child, informational, message_sync, rekey_ike
+from ipsecha.ike import counter_sync, create_child, informational, message_sync, rekey_ike, repair
 from ipsecha.ike.window import Payloads, RequestHandler, ResponseHandler, Starter
 from ipsecha.model.numbers import ExchangeType, Payload
 from ipsecha.model.records import ExchangeKind, IkeSa
@@ -34,6 +34,7 @@ RESPONSE_HANDLERS: dict[int, ResponseHandler] = {
     ExchangeKind.DELETE_IKE: informational.handle_response,
     ExchangeKind.LIVENESS: informational.handle_response,
     ExchangeKind.NOTIFY: informational.handle_response,
+    ExchangeKind.PROBE: repair.handle_response,
     ExchangeKind.COUNTER_SYNC: counter_sync.handle_response,
 }
 

@@ -37,9 +37,12 @@ MAX_ROUNDS = 6  # of COOKIE and INVALID_KE_PAYLOAD together
 _SOURCE, _DESTINATION = Notify.NAT_DETECTION_SOURCE_IP, Notify.NAT_DETECTION_DESTINATION_IP
 
 
-def start(endpoint: IkeEndpoint, connection: Connection, children: tuple[str, ...], now: float) -> None:
-    """Begin an IKE SA that is to carry ``children``."""
-    remote_ip = literal_address(connection)
+def start(
+    endpoint: IkeEndpoint, connection: Connection, children: tuple[str, ...], now: float, remote_ip: str | None = None
+) -> None:
+    """Begin an IKE SA that is to carry ``children``; ``remote_ip``: where the peer is, if that is known better than the
+    policy says."""
+    remote_ip = remote_ip or literal_address(connection)
     if remote_ip is None or not connection.local:
         text = "cannot initiate: the peer's address is not configured as a single address"
         endpoint.report("cannot-initiate", text, connection.name, level=40)

@@ -169,6 +169,7 @@ def _take_response(endpoint: IkeEndpoint, sa: IkeSa, exchange: Exchange, message
     endpoint.touch(sa)
     text = f"message IDs agreed with {sa.remote[0]}: ours from {sa.next_request_id}, its from {sa.expected_request_id}"
     endpoint.report("message-ids-synchronised", text, sa.connection)
+    endpoint.repairs.synchronised(endpoint, sa, now)
     if exchange.task is not None and exchange.task.delta:
         endpoint.count("counters-synchronised")
     window.run_queue(endpoint, sa, now)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ipsecha.ike import attempts, connections, initiation_records
+from ipsecha.ike import attempts, connections, initiation_records, repair
 from ipsecha.model.effects import InstallChild, RemoveChild, UpdateChild
 from ipsecha.model.records import ChildSa, IkeSa, keep_ceilings
 
@@ -72,7 +72,7 @@ class BackgroundPass:
     def run(self, endpoint: IkeEndpoint, now: float) -> bool:
         """Do one batch; False when all is done (connections that are to be up are then looked after)."""
         if self._urgent is None:
-            self._urgent = [*endpoint.in_flight, *endpoint.initiations]
+            self._urgent = [*endpoint.suspects, *endpoint.in_flight, *endpoint.initiations]
         if self._urgent:
             self._arm(endpoint, self._urgent, now)
             return True
@@ -93,6 +93,8 @@ class BackgroundPass:
             if sa is not None:
                 # The last sign of life that the record knows is old: liveness counts from the takeover.
                 sa.last_inbound_at = max(sa.last_inbound_at, now)
+                if spi in endpoint.suspects:
+                    repair.begin(endpoint, sa, now)
                 endpoint.rearm(sa)
             elif spi in endpoint.initiations:
                 attempts.resume(endpoint, endpoint.initiations[spi], now)

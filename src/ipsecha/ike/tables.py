@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from ipsecha.ike.flags import OPEN
+from ipsecha.ike.suspects import Repair
 from ipsecha.model.identity import Identity
 from ipsecha.model.records import IkeSa
 from ipsecha.model.spi import Entropy, new_esp_spi, slot_of_ike_spi
@@ -11,13 +13,15 @@ from ipsecha.model.spi import Entropy, new_esp_spi, slot_of_ike_spi
 
 class Tables:
     """What is found by what.  ``in_flight`` holds the local SPIs of the IKE SAs that wait for an answer: a takeover
-    looks after them first."""
+    looks after them first.  ``suspects``: those whose predecessor may have done more than their records say; None:
+    their repair has not begun."""
 
     def __init__(self, entropy: Entropy) -> None:
         self.entropy = entropy
         self.sas: dict[bytes, IkeSa] = {}
         self.child_index: dict[int, bytes] = {}
         self.in_flight: dict[bytes, None] = {}
+        self.suspects: dict[bytes, Repair | None] = {}
         self._peers: dict[str, dict[Identity, bytes | dict[bytes, None]]] = {}  # one SPI, or several
 
     def put_into_tables(self, sa: IkeSa) -> None:
@@ -25,6 +29,8 @@ class Tables:
         self.sas[spi] = sa
         if sa.exchange is not None:
             self.in_flight[spi] = None
+        if sa.flags & OPEN:
+            self.suspects[spi] = None
         peers = self._peers.get(sa.connection)
         if peers is None:
             peers = self._peers[sa.connection] = {}
@@ -38,6 +44,7 @@ class Tables:
         spi = sa.local_spi
         self.sas.pop(spi, None)
         self.in_flight.pop(spi, None)
+        self.suspects.pop(spi, None)
         peers = self._peers.get(sa.connection)
         if peers is None:
             return

@@ -26,7 +26,7 @@ from ipsecha.ike.reassembly import Whole
 from ipsecha.model.effects import UpdateChild
 from ipsecha.model.errors import CryptoError, PeerError, WireError
 from ipsecha.model.numbers import ExchangeType, Notify, Payload
-from ipsecha.model.records import Address, Exchange, IkeSa, Task
+from ipsecha.model.records import Address, Exchange, ExchangeKind, IkeSa, Task
 from ipsecha.wire.chain import RawPayload, split_payloads
 from ipsecha.wire.header import FLAG_INITIATOR, FLAG_RESPONSE, Header
 from ipsecha.wire.payloads.notify import build_notify, parse_notify
@@ -84,6 +84,8 @@ def enqueue(endpoint: IkeEndpoint, sa: IkeSa, task: Task, now: float) -> None:
 def run_queue(endpoint: IkeEndpoint, sa: IkeSa, now: float) -> None:
     """Start the first task that may start, if no request is in flight.  A starter that finds its task moot (the child
     SA is gone) simply returns: the next task has its turn."""
+    if sa.local_spi in endpoint.suspects and endpoint.repairs.waits(endpoint, sa, now):
+        return
     while sa.exchange is None and sa.queue and sa.local_spi in endpoint.sas:
         for task in sa.queue:
             if task.not_before <= now:
@@ -169,7 +171,9 @@ def receive(
         endpoint.count("wrong-initiator-flag")
     elif header.flags & FLAG_RESPONSE:
         _receive_response(endpoint, sa, header, data, local, remote, now)
-    elif header.message_id == sa.expected_request_id:
+    elif header.message_id == sa.expected_request_id or (
+        header.message_id > sa.expected_request_id and endpoint.repairs.may_be_ahead(endpoint, sa)
+    ):
         if sa.flags & CLOSED:
             endpoint.count("request-after-delete")
             return
@@ -187,6 +191,8 @@ def _receive_request(
     if whole is None:
         return
     note_inbound(endpoint, sa, local, remote, now)
+    if header.message_id > sa.expected_request_id:
+        endpoint.repairs.leapt(endpoint, sa, header.message_id)
     response, fatal = _answer(endpoint, sa, header, whole, now)
     sa.expected_request_id += 1
     sa.answered_sync = None  # its answer has arrived, and its message IDs are below the expected one
@@ -247,14 +253,21 @@ def _receive_response(
     endpoint: IkeEndpoint, sa: IkeSa, header: Header, data: bytes, local: Address, remote: Address, now: float
 ) -> None:
     exchange = sa.exchange
-    if exchange is None or header.message_id != exchange.message_id:
+    if header.next_payload == Payload.NOTIFY:
+        endpoint.repairs.hint(endpoint, sa, now)
+        return
+    later = exchange.message_id - header.message_id if exchange is not None else -1
+    if exchange is None or not _is_asked(exchange, later):
         endpoint.count("unexpected-response")
         return
     whole = _open_whole(endpoint, sa, header, data)
     if whole is None:
         return
     note_inbound(endpoint, sa, local, remote, now)
-    clear_exchange(endpoint, sa)
+    if later:
+        exchange.request = exchange.request[-later:]
+    else:
+        clear_exchange(endpoint, sa)
     try:
         payloads = _split(whole)
         if Notify.INVALID_SYNTAX in _notifications(payloads):
@@ -267,6 +280,11 @@ def _receive_response(
     if sa.local_spi in endpoint.sas:
         endpoint.touch(sa)
         run_queue(endpoint, sa, now)
+
+
+def _is_asked(exchange: Exchange, later: int) -> bool:
+    """Whether our request in flight bears the message ID that is ``later`` less than its own: probes bear several."""
+    return not later or (exchange.kind == ExchangeKind.PROBE and 0 < later < len(exchange.request))
 
 
 def _refused(payloads: list[RawPayload]) -> bool:

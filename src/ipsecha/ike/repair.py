@@ -1,0 +1,333 @@
+"""After a takeover: IKE SAs whose owner may have done more than its records say (RFC 6027 section 3.6).
+
+Theory of operation.  A record that was OPEN when its owner died makes the SA a *suspect*: with ``commit = "lazy"`` the
+peer may have seen steps that nobody else knows.  Nothing else is sent on it until it is repaired.
+
+Peers that support it agree on message IDs by RFC 6311 (``message_sync``).  All others are *probed*: an empty
+INFORMATIONAL under our next request ID n.  With a window of 1 (RFC 7296 section 2.3) a peer that expects
+
+    n        answers: nothing of ours was lost
+    n + 1    takes it for a repetition and gives us the answer to the lost request n: what is in it tells what n was
+    n + k    drops it, so we try n + 1, n + 2, ... a moment apart; one of them is one of the cases above
+
+A peer whose answers are merely late answers all probes in turn; then the last one counts, since its ID must not be used
+again.  A request that the record knows as being in flight is repeated first: it is as good as a probe.
+
+The peer's requests may be ahead of ours in the same way: it has had the answer to n, and our record has not.  Such a
+request is authentic, and proves by itself that n was answered, so a suspect takes it (IN_DOUBT, until the IKE SA is
+rekeyed).  Whoever plays back old requests gains nothing: those that we would take are the very ones whose effects were
+lost, each at most once, and only forwards.
+
+Child SAs that were made or deleted in lost steps: a rekey finds out.  A peer that knows the child SA makes a new one
+with us, one that does not answers CHILD_SA_NOT_FOUND, and a new one follows.  ESP with an SPI that we do not know, from
+a suspect's peer, is a child SA that only the peer knows: it is deleted by that SPI.
+
+A suspect that answers no probe is *doomed*, or the peer cannot be reached at the moment.  A new IKE SA is begun beside
+it, where we know whom to ask; if that succeeds the old one goes without a word.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from ipsecha.ike import attempts, bring_up, children, collisions, initiation, message_sync, window
+from ipsecha.ike.flags import CHANGING, IN_DOUBT, LEAVING, MESSAGE_ID_SYNC, OPEN, REMOTE_NAT
+from ipsecha.ike.suspects import Doubtful, Repair
+from ipsecha.model.numbers import ExchangeType, Payload, Protocol
+from ipsecha.model.records import Address, ChildSa, ChildState, Exchange, ExchangeKind, IkeSa, Task
+from ipsecha.wire.chain import RawPayload
+from ipsecha.wire.payloads.delete import parse_delete
+
+if TYPE_CHECKING:
+    from ipsecha.ike.endpoint import IkeEndpoint
+
+PAUSE_S = 0.15
+"""Between two probes, or two transmissions of one."""
+
+GRACE_S = 0.4
+"""For the answer to a request that the record knows as being in flight."""
+
+PROBES = 8
+
+YOUNG_S = 1.0
+"""A child SA may be missing at the peer for so long after we made it."""
+
+
+def begin(endpoint: IkeEndpoint, sa: IkeSa, now: float) -> None:
+    """The turn of a suspect has come, or somebody wants to use it; nothing happens where its repair has begun."""
+    spi = sa.local_spi
+    if endpoint.suspects.get(spi, _NONE) is not None:
+        return
+    if sa.flags & LEAVING:  # its births and ends are never lazy: there is nothing to be repaired
+        _clear(endpoint, sa)
+        endpoint.rearm(sa)
+        return
+    endpoint.repairs.add(sa)
+    if sa.flags & MESSAGE_ID_SYNC:
+        endpoint.suspects[spi] = Repair(syncing=True)
+        if message_sync.start_sync(endpoint, sa, now, True, 0):
+            return
+    repair = endpoint.suspects[spi] = Repair()
+    sa.flags |= IN_DOUBT
+    exchange = sa.exchange
+    if exchange is None:
+        _send_probe(endpoint, sa, repair, now)
+    else:
+        if exchange.kind == ExchangeKind.PROBE:  # a predecessor's
+            repair.probes = repair.unanswered = len(exchange.request)
+        endpoint.transmit(exchange.request, sa.local, sa.remote)
+        repair.due_at = now + GRACE_S
+    endpoint.touch(sa)
+    endpoint.rearm(sa)
+
+
+_NONE = Repair()
+
+
+def waits(endpoint: IkeEndpoint, sa: IkeSa, now: float) -> bool:
+    """Whether nothing may be sent on a suspect yet.  Begins its repair, or ends it where the request in flight was
+    answered that the record knew of."""
+    repair = endpoint.suspects[sa.local_spi]
+    if repair is None:
+        begin(endpoint, sa, now)
+        return sa.local_spi in endpoint.suspects
+    if repair.syncing or sa.exchange is not None:
+        return False
+    _settle(endpoint, sa, now)
+    return False
+
+
+def is_due(endpoint: IkeEndpoint, sa: IkeSa) -> float:
+    """When ``fire`` has something to do; infinity where the repair leaves the pace to others."""
+    repair = endpoint.suspects.get(sa.local_spi)
+    return math.inf if repair is None else repair.due_at
+
+
+def fire(endpoint: IkeEndpoint, sa: IkeSa, now: float) -> None:
+    """There was no answer in time."""
+    repair, exchange = endpoint.suspects[sa.local_spi], sa.exchange
+    if repair is None or exchange is None:
+        return
+    if exchange.kind == ExchangeKind.REKEY_IKE:  # nothing of ours can have been sent behind it
+        repair.due_at = math.inf
+    elif exchange.kind != ExchangeKind.PROBE:
+        message_sync.set_aside(endpoint, sa, now)
+        repair.lost = True
+        _send_probe(endpoint, sa, repair, now)
+    elif repair.unanswered < repair.probes or not repair.repeated:
+        repair.repeated = True
+        endpoint.transmit(exchange.request[:1], sa.local, sa.remote)
+        repair.due_at = now + PAUSE_S
+    elif repair.probes < PROBES:
+        _send_probe(endpoint, sa, repair, now)
+    else:
+        _give_up(endpoint, sa, repair, exchange, now)
+
+
+def _send_probe(endpoint: IkeEndpoint, sa: IkeSa, repair: Repair, now: float) -> None:
+    """One probe more, under the next message ID; those before are not answered."""
+    datagrams = window.seal_request(endpoint, sa, ExchangeType.INFORMATIONAL, [])
+    exchange = sa.exchange
+    if exchange is None:
+        exchange = sa.exchange = Exchange(ExchangeKind.PROBE, 0, (), now)
+        endpoint.in_flight[sa.local_spi] = None
+    exchange.message_id = sa.next_request_id - 1
+    exchange.request = (*exchange.request, *datagrams)
+    repair.probes += 1
+    repair.unanswered += 1
+    repair.due_at = now + PAUSE_S
+    endpoint.count("probes")
+    endpoint.touch(sa)
+    endpoint.transmit(datagrams, sa.local, sa.remote)
+
+
+def handle_response(
+    endpoint: IkeEndpoint, sa: IkeSa, exchange: Exchange, payloads: list[RawPayload], now: float
+) -> None:
+    """The answer to a probe, or to the request that the peer takes the probe for.  Later probes that are not answered
+    stand in ``exchange.request`` still."""
+    repair = endpoint.suspects.get(sa.local_spi) or _NONE
+    left = len(exchange.request) if sa.exchange is not None else 0
+    if repair.unanswered - left > 1:
+        repair.lost = True
+    if _learn(endpoint, sa, payloads):
+        repair.lost = True
+    repair.unanswered = left
+    if left:
+        endpoint.transmit(exchange.request[:1], sa.local, sa.remote)
+        repair.due_at = now + PAUSE_S
+    else:
+        _settle(endpoint, sa, now)
+
+
+def _learn(endpoint: IkeEndpoint, sa: IkeSa, payloads: list[RawPayload]) -> bool:
+    """What the answer says about a request that was lost; False where it says nothing."""
+    for payload in payloads:
+        if payload.type == Payload.DELETE:
+            delete = parse_delete(payload.body)
+            for spi in delete.spis if delete.protocol != Protocol.IKE else ():
+                child = sa.child_by_outbound_spi(int.from_bytes(spi, "big"))
+                if child is not None:
+                    _replace(endpoint, sa, child)
+        elif payload.type == Payload.SA:
+            endpoint.report("lost-child", f"{sa.remote[0]} has a child SA that is not known here", sa.connection)
+    return bool(payloads)
+
+
+def _settle(endpoint: IkeEndpoint, sa: IkeSa, now: float) -> None:
+    """Message IDs agree: what has waited may go on, and child SAs are verified where they may differ."""
+    repair = endpoint.suspects[sa.local_spi]
+    changing = sa.flags & CHANGING
+    _clear(endpoint, sa)
+    endpoint.count("repaired")
+    if repair is not None and repair.doomed:
+        for under_way in [one for one in endpoint.initiations.values() if one.connection == sa.connection]:
+            attempts.abandon(endpoint, under_way)
+    if repair is not None and repair.lost:
+        endpoint.report("repaired", f"updates were lost; {sa.remote[0]} and we agree again", sa.connection)
+    if changing or (repair is not None and repair.lost):
+        verify_children(endpoint, sa)
+    endpoint.rearm(sa)
+
+
+def synchronised(endpoint: IkeEndpoint, sa: IkeSa, now: float) -> None:
+    """RFC 6311 has brought the message IDs into agreement."""
+    if endpoint.suspects.get(sa.local_spi) is not None:
+        _settle(endpoint, sa, now)
+
+
+def _clear(endpoint: IkeEndpoint, sa: IkeSa) -> None:
+    endpoint.suspects.pop(sa.local_spi, None)
+    sa.flags &= ~(OPEN | CHANGING)
+    endpoint.touch(sa)
+
+
+# Child SAs.  Tasks are only queued here: these are called in the middle of steps that run the queue at their end.
+
+
+def verify_children(endpoint: IkeEndpoint, sa: IkeSa) -> None:
+    """Once for each takeover: rekey the child SAs of ``sa``; those that only we know are replaced in that way."""
+    if endpoint.repairs.first_evidence(sa):
+        for child in sa.children:
+            if child.state == ChildState.ESTABLISHED:
+                _queue(endpoint, sa, Task(ExchangeKind.REKEY_CHILD, child.spi_in, child.name))
+
+
+def _queue(endpoint: IkeEndpoint, sa: IkeSa, task: Task) -> None:
+    if all((task.kind, task.spi, task.child) != (other.kind, other.spi, other.child) for other in sa.queue):
+        sa.queue = (*sa.queue, task)
+        endpoint.touch(sa)
+
+
+def _replace(endpoint: IkeEndpoint, sa: IkeSa, child: ChildSa) -> None:
+    """The peer does not know ``child`` (any more)."""
+    children.remove(endpoint, sa, child)
+    collisions.child_gone(endpoint, sa, child)
+    if all(other.name != child.name for other in sa.children):
+        _queue(endpoint, sa, Task(ExchangeKind.NEW_CHILD, child=child.name))
+
+
+def peer_lacks(endpoint: IkeEndpoint, sa: IkeSa, spi_out: int, now: float) -> None:
+    """INVALID_SPI inside the IKE SA (RFC 7296 section 1.5): our packets arrive at a peer that has no such child SA."""
+    child = sa.child_by_outbound_spi(spi_out)
+    if child is not None and child.state == ChildState.ESTABLISHED and now - child.created_at > YOUNG_S:
+        text = f"child {child.name!r}: {sa.remote[0]} does not know SPI {spi_out:08x}: it is replaced"
+        endpoint.report("child-lost", text, sa.connection, level=30)
+        _replace(endpoint, sa, child)
+
+
+def unknown_spi(endpoint: IkeEndpoint, spi: int, remote: Address, now: float) -> None:
+    """ESP with an SPI that is not ours.  Not authenticated: heeded at a limited rate, for peers in doubt only."""
+    repairs = endpoint.repairs
+    peers = repairs.at(remote[0])
+    if not peers or spi in endpoint.child_index or not repairs.hints.take(now) or not repairs.is_new(spi):
+        return
+    for connection, identity in peers:
+        for sa in endpoint.sas_of_peer(connection, identity):
+            if not sa.flags & LEAVING and sa.remote[0] == remote[0] and remote[1] in (0, sa.remote[1]):
+                endpoint.count("orphans-deleted")
+                _queue(endpoint, sa, Task(ExchangeKind.DELETE_CHILD, spi, orphan=True))
+                verify_children(endpoint, sa)
+                _restore(endpoint, sa)
+                window.run_queue(endpoint, sa, now)
+
+
+def _restore(endpoint: IkeEndpoint, sa: IkeSa) -> None:
+    """The peer has had a child SA that we do not know: the ones that the policy knows are made where they are missing,
+    or the peer would be left without."""
+    connection = endpoint.connection_of(sa)
+    for policy in connection.children if connection is not None else ():
+        if connection is not None and not bring_up.is_up(endpoint, connection, policy.name):
+            _queue(endpoint, sa, Task(ExchangeKind.NEW_CHILD, child=policy.name))
+
+
+# Requests of the peer, hints, and what is doomed
+
+
+def may_be_ahead(endpoint: IkeEndpoint, sa: IkeSa) -> bool:
+    """Whether an authentic request beyond the expected one proves that updates were lost."""
+    return bool(sa.flags & IN_DOUBT) or (sa.local_spi in endpoint.suspects and not sa.flags & MESSAGE_ID_SYNC)
+
+
+def leapt(endpoint: IkeEndpoint, sa: IkeSa, message_id: int) -> None:
+    """The peer's request is ahead, and authentic: its predecessors were answered."""
+    count = message_id - sa.expected_request_id
+    endpoint.report("lost-requests", f"{count} requests of {sa.remote[0]} were lost here", sa.connection)
+    sa.expected_request_id = message_id
+    repair = endpoint.suspects.get(sa.local_spi)
+    if repair is not None:
+        repair.lost = True
+    elif sa.local_spi in endpoint.suspects:
+        sa.flags |= CHANGING
+    else:
+        verify_children(endpoint, sa)
+
+
+def hint(endpoint: IkeEndpoint, sa: IkeSa, now: float) -> None:
+    """Somebody says, unprotected, that the peer does not know the SA.  Anybody can: the peer is asked whether it lives,
+    at a limited rate (RFC 7296 section 2.4)."""
+    endpoint.count("unprotected-hint")
+    repair = endpoint.suspects.get(sa.local_spi)
+    if repair is not None:
+        repair.hinted = True
+    elif sa.exchange is None and not sa.flags & LEAVING and endpoint.repairs.hints.take(now):
+        window.enqueue(endpoint, sa, Task(ExchangeKind.LIVENESS), now)
+
+
+def _give_up(endpoint: IkeEndpoint, sa: IkeSa, repair: Repair, exchange: Exchange, now: float) -> None:
+    """No probe was answered.  The SA stays until the peer is known to be dead, or to have a new one with us."""
+    repair.due_at = math.inf
+    repair.doomed = True
+    exchange.started_at, exchange.tries = now, 1
+    endpoint.touch(sa)
+    connection = endpoint.connection_of(sa)
+    address = initiation.literal_address(connection) if connection is not None else None
+    if address is None and not sa.flags & REMOTE_NAT:
+        address = sa.remote[0]
+    names = tuple(dict.fromkeys(child.name for child in sa.children))
+    endpoint.report("doomed", f"{sa.remote[0]} answers no request after the takeover", sa.connection, level=30)
+    if connection is not None and address is not None and names and sa.connection not in endpoint.held:
+        if all(one.remote[0] != address for one in endpoint.initiations.values()):
+            initiation.start(endpoint, connection, names, now, address)
+    elif repair.hinted:
+        endpoint.remove_sa(sa)
+
+
+def replaced(endpoint: IkeEndpoint, new: IkeSa) -> None:
+    """The peer has a new IKE SA with us: those with it that have answered no probe are not needed any more."""
+    for sa in endpoint.sas_of_peer(new.connection, new.remote_id):
+        repair = endpoint.suspects.get(sa.local_spi)
+        if sa is not new and repair is not None and repair.doomed:
+            endpoint.report("replaced", f"the IKE SA with {sa.remote[0]} was doomed and is replaced", sa.connection)
+            endpoint.remove_sa(sa)
+
+
+class Repairs(Doubtful):
+    """What an endpoint knows of repairs, and what the window and the timers ask it."""
+
+    waits = staticmethod(waits)
+    may_be_ahead = staticmethod(may_be_ahead)
+    leapt = staticmethod(leapt)
+    hint = staticmethod(hint)
+    synchronised = staticmethod(synchronised)
