@@ -131,7 +131,7 @@ class Node:
             entropy=entropy,
         )
         self.gateway.plane = self.plane
-        self.plane.attach(loop)  # type: ignore[arg-type]
+        self.plane.attach(loop, self.gateway.read)  # type: ignore[arg-type]
 
     def _fault(self, where: str, error: BaseException) -> None:
         """The outermost ring survives faults of our own; here they are findings."""

@@ -23,7 +23,6 @@ INITIATOR, RESPONSE = 0x08, 0x20
 AEAD_IV = 8
 CLUSTER_HOSTS = ("a", "b")
 _ESP = struct.Struct(">II")
-_TIME = struct.Struct(">d")
 
 
 def _digest(data: bytes) -> bytes:
@@ -47,7 +46,7 @@ class Record:
     def __init__(self, timeline: Timeline) -> None:
         self.timeline = timeline
         self._notes: list[tuple[float, str, str | Callable[..., str], tuple[object, ...]]] = []
-        self.trace = hashlib.sha256()
+        self._happened: list[tuple[float, str, bytes]] = []
         self.splitting = self.has_split = False
         self._split_until = -1.0
         self._split_number = 0  # the last inner packet that was on its way then
@@ -78,8 +77,17 @@ class Record:
             for time, who, text, arguments in self._notes
         ]
 
-    def hash(self, *parts: bytes) -> None:
-        self.trace.update(b"".join((_TIME.pack(self.timeline.time), *parts)))
+    def happened(self, where: str, data: bytes) -> None:
+        """Something that the trace is made of: a datagram, a frame, a packet that has arrived."""
+        self._happened.append((self.timeline.time, where, data))
+
+    @property
+    def trace(self) -> str:
+        """The digest of all that has happened: two runs with the same one were the same run."""
+        digest = hashlib.sha256()
+        for time, where, data in self._happened:
+            digest.update(b"%.6f %b %b" % (time, where.encode(), data))
+        return digest.hexdigest()
 
     def violation(self, checker: str, text: str) -> None:
         self.note("!!!", f"{checker}: {text}")
@@ -101,7 +109,7 @@ class Record:
     def sent(self, host: Host, datagram: Datagram) -> None:
         self.datagrams += 1
         data, port = datagram.data, datagram.source[1]
-        self.hash(host.name.encode(), data)
+        self.happened(host.name, data)
         if port == ESP_PORT or (port == NAT_PORT and data[:4] != bytes(4)):
             if len(data) > 8:
                 self._esp(host, datagram, data)
@@ -201,7 +209,7 @@ class Record:
     def delivered(self, host: Host, packet: bytes) -> None:
         """An inner packet has reached its destination: it bears a number of its own."""
         self.deliveries += 1
-        self.hash(host.name.encode(), packet[12:])
+        self.happened(host.name, packet[12:])
         flow, number = packet[12:20], int.from_bytes(packet[28:36], "big")
         before = self._delivered.get((flow, number))
         if before is not None and not self.splitting and number > self._split_number:

@@ -61,13 +61,18 @@ class World:
         self._recorded: deque[Datagram] = deque(maxlen=RECORDED)
         self._stale: list[tuple[Any, ...]] = []
 
-    def start(self) -> None:
+    def start(self, peers_after_s: tuple[float, ...] = (0.0, 0.5, 1.5)) -> None:
         for member in self.members:
             member.start()
-        self.timeline.run(self.random.choice((0.0, 0.5, 1.5)))
+        self.timeline.run(self.random.choice(peers_after_s))
         for peer in self.peers:
             peer.start()
         self._began = self.time
+
+    def begin_anew(self) -> None:
+        """All works: what was excused so far is over."""
+        self._began = self.time
+        self._excused.clear()
 
     def run(self, seconds: float) -> None:
         self.timeline.run(seconds)
@@ -92,8 +97,14 @@ class World:
     def inner_packets(self, count: int = 1) -> None:
         """Hosts on both sides of each tunnel send numbered packets."""
         for peer in self.peers:
-            self._send(self.network.holders.get(CLUSTER), CLUSTER_INNER, peer.site.inner, count)
-            self._send(peer.host, peer.site.inner, CLUSTER_INNER, count)
+            self.packets_to(peer, count)
+            self.packets_from(peer, count)
+
+    def packets_to(self, peer: PeerNode, count: int) -> None:
+        self._send(self.network.holders.get(CLUSTER), CLUSTER_INNER, peer.site.inner, count)
+
+    def packets_from(self, peer: PeerNode, count: int) -> None:
+        self._send(peer.host, peer.site.inner, CLUSTER_INNER, count)
 
     def _send(self, host: Host | None, source: str, destination: str, count: int) -> None:
         src, dst = inet_aton(source), inet_aton(destination)
@@ -169,7 +180,7 @@ class World:
 
     def _frame(self, receiver: int, data: bytes) -> None:
         node = self.members[receiver]
-        self.record.hash(node.name.encode(), data)
+        self.record.happened(node.name, data)
         self.record.note(node.process.name, _short, data)
 
     def applied(self, node: MemberNode) -> None:
