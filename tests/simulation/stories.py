@@ -1,4 +1,4 @@
-"""What happens in a walk along the boundaries (``boundaries``): stories, and faults that strike in the middle of them."""
+"""What happens in a walk along the boundaries (``boundaries``): stories, and faults that strike in the middle."""
 
 from __future__ import annotations
 

@@ -126,6 +126,8 @@ class Sad(Ceilings):
         self.active = False
         self._exact.clear()
         self._wanting.clear()
+        self._reviews.clear()  # what is left of these leases belongs to the next owner: it is not ours to give back
+        self._returning.clear()
         self._returning.clear()
 
     def take_held(self) -> Iterator[tuple[LiveSa, list[bytes], list[tuple[bytes, Address]]]]:

@@ -113,6 +113,21 @@ def test_inbound_packets_are_held_until_the_backup_knows() -> None:
     assert left.receive(*datagrams) == []
 
 
+def test_a_former_owner_gives_nothing_back() -> None:
+    """What it would give back is what the next owner has used since."""
+    left, right = pair(mode=Leasing.LEASED)
+    left.receive(*right.send(*[udp("10.2.0.5", "10.1.0.5")] * 40))
+    left.acknowledge()
+    left.sad.deactivate()
+    found = left.sad.installed(0x1001)
+    assert found is not None
+    ceiling = found[1].in_ceiling
+    for later in range(1, 5):
+        left.sad.review(left.now + 100.0 * later)
+        assert left.sad.lease_requests(left.now + 100.0 * later) == []
+    assert found[1].in_ceiling == ceiling
+
+
 def test_forged_packets_move_no_lease() -> None:
     left, right = pair(mode=Leasing.LEASED)
     (datagram,) = right.send(udp("10.2.0.5", "10.1.0.5"))
