@@ -16,6 +16,10 @@ peer may have made of it is deleted, and it is made anew, with a new message ID.
 As the peer of a cluster, we take the higher of both views and forget our request in flight in the same way.  Where the
 cluster says that it has seen it, its answer may still come; we wait a few more tries for that.
 
+A peer that asserts message IDs without replay counters is not asked where the IKE SA has an AEAD.  strongSwan (5.9.8)
+is such a one, and takes its IVs from message IDs: it finds none left for an answer with message ID 0 once it has given
+one, and destroys the IKE SA without a word (RFC 8750 section 7 warns of such IVs).
+
 In a failover of both sides at once each is both: neither view ever goes back, the higher one wins (appendix A.4).
 """
 
@@ -25,10 +29,10 @@ import math
 from typing import TYPE_CHECKING, NamedTuple
 
 from ipsecha.ike import collisions, counter_sync, window
-from ipsecha.ike.flags import CLOSED, MESSAGE_ID_SYNC
+from ipsecha.ike.flags import CLOSED, MESSAGE_ID_SYNC, REPLAY_COUNTER_SYNC
 from ipsecha.ike.message import open_message
 from ipsecha.model.errors import CryptoError, WireError
-from ipsecha.model.numbers import ExchangeType, Notify, Payload
+from ipsecha.model.numbers import ExchangeType, Integ, Notify, Payload
 from ipsecha.model.records import Address, AnsweredSync, Exchange, ExchangeKind, IkeSa, Task
 from ipsecha.wire.chain import split_payloads
 from ipsecha.wire.header import FLAG_INITIATOR, FLAG_RESPONSE, Header
@@ -71,7 +75,7 @@ def start_sync(endpoint: IkeEndpoint, sa: IkeSa, now: float, message_ids: bool, 
     if sa.flags & CLOSED:
         return False
     delta = counter_delta if counter_delta > 0 and counter_sync.possible(sa) else 0
-    message_ids = message_ids and bool(sa.flags & MESSAGE_ID_SYNC)
+    message_ids = message_ids and _can_answer(sa)
     message_ids = message_ids and sa.next_request_id + JUMP < window.REKEY_MESSAGE_ID
     if message_ids and _first_time(endpoint, sa, _SYNC):
         wait = _await_answer(endpoint, sa)
@@ -86,6 +90,12 @@ def start_sync(endpoint: IkeEndpoint, sa: IkeSa, now: float, message_ids: bool, 
     window.run_queue(endpoint, sa, now)
     endpoint.rearm(sa)
     return True
+
+
+def _can_answer(sa: IkeSa) -> bool:
+    """Whether the peer supports it, and an answer will not be the end of it."""
+    aead = sa.suite.integ == Integ.NONE
+    return bool(sa.flags & MESSAGE_ID_SYNC) and not (aead and not sa.flags & REPLAY_COUNTER_SYNC)
 
 
 def _first_time(endpoint: IkeEndpoint, sa: IkeSa, kind: int) -> bool:
