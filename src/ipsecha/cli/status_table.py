@@ -79,6 +79,10 @@ def _cluster_facts(cluster: ClusterView) -> list[tuple[str, Text | str]]:
         ("partner", partner),
         ("sync lag", lag),
     ]
+    if cluster.commit == "lazy":
+        facts.append(("commit", f"lazy: {counted(cluster.open_sas, 'IKE SA')} may be ahead of the partner"))
+    if cluster.suspects:
+        facts.append(("repair", Text(f"{counted(cluster.suspects, 'IKE SA')} may have lost an update", _FAIR)))
     if cluster.sync_progress is not None:
         facts.append(("joining", _progress(cluster.sync_progress)))
     if cluster.half_open is not None:

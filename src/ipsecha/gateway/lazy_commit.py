@@ -91,6 +91,10 @@ class LazyCommit(OutputCommit):
         self._closings = Timers()
 
     @property
+    def open_sas(self) -> int:
+        return len(self.open)
+
+    @property
     def lag(self) -> tuple[int, float]:
         """The commits that the backup has not acknowledged, and the age of the oldest of them in seconds."""
         return len(self._sent_at), self._clock() - self._sent_at[0][1] if self._sent_at else 0.0

@@ -69,6 +69,11 @@ class OutputCommit:
         """Commits that no backup has acknowledged yet."""
         return len(self._held)
 
+    @property
+    def open_sas(self) -> int:
+        """IKE SAs of which the outside may have seen more than the backup."""
+        return 0
+
     def submit(self, effects: Sequence[Effect]) -> None:
         """Take one turn's effects: commit what changed, hold what depends on it, do the rest."""
         changed: dict[bytes, IkeSa | bytes | None] = {}

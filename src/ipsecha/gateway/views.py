@@ -37,6 +37,9 @@ class ClusterView(msgspec.Struct):
     sync_progress: float | None = None  # 0 to 1 while a snapshot is on its way
     sync_lag: int = 0  # commits that the partner has not acknowledged yet
     sync_lag_s: float = 0.0  # age of the oldest of them
+    commit: str = "strict"  # when steps of IKE SAs leave: "strict", "lazy"
+    open_sas: int = 0  # lazy: IKE SAs whose last steps the partner may not know
+    suspects: int = 0  # IKE SAs of a predecessor that wait for their repair
     fencing: str = ""  # what holds when the other falls silent: "pair, no witness", "pair with witness"
     addresses: tuple[str, ...] = ()  # shared addresses
     holds_addresses: bool = False

@@ -39,14 +39,14 @@ _SOURCE, _DESTINATION = Notify.NAT_DETECTION_SOURCE_IP, Notify.NAT_DETECTION_DES
 
 def start(
     endpoint: IkeEndpoint, connection: Connection, children: tuple[str, ...], now: float, remote_ip: str | None = None
-) -> None:
+) -> bytes:
     """Begin an IKE SA that is to carry ``children``; ``remote_ip``: where the peer is, if that is known better than the
-    policy says."""
+    policy says.  Gives its SPI, nothing where it cannot begin."""
     remote_ip = remote_ip or literal_address(connection)
     if remote_ip is None or not connection.local:
         text = "cannot initiate: the peer's address is not configured as a single address"
         endpoint.report("cannot-initiate", text, connection.name, level=40)
-        return
+        return b""
     proposals = number_proposals(connection.proposals, b"")
     initiation = Initiation(
         connection=connection.name,
@@ -61,6 +61,7 @@ def start(
     )
     endpoint.initiations[initiation.spi_i] = initiation
     _send_init(endpoint, initiation, connection, now)
+    return initiation.spi_i
 
 
 def literal_address(connection: Connection) -> str | None:

@@ -66,7 +66,8 @@ def begin(endpoint: IkeEndpoint, sa: IkeSa, now: float) -> None:
     endpoint.repairs.add(sa)
     if sa.flags & MESSAGE_ID_SYNC:
         endpoint.suspects[spi] = Repair(syncing=True)
-        if message_sync.start_sync(endpoint, sa, now, True, 0):
+        asked = sa.exchange is not None and sa.exchange.kind == ExchangeKind.MESSAGE_ID_SYNC  # by a predecessor
+        if asked or message_sync.start_sync(endpoint, sa, now, True, 0):
             return
     repair = endpoint.suspects[spi] = Repair()
     sa.flags |= IN_DOUBT
@@ -181,9 +182,8 @@ def _settle(endpoint: IkeEndpoint, sa: IkeSa, now: float) -> None:
     changing = sa.flags & CHANGING
     _clear(endpoint, sa)
     endpoint.count("repaired")
-    if repair is not None and repair.doomed:
-        for under_way in [one for one in endpoint.initiations.values() if one.connection == sa.connection]:
-            attempts.abandon(endpoint, under_way)
+    if repair is not None and repair.replacement in endpoint.initiations:
+        attempts.abandon(endpoint, endpoint.initiations[repair.replacement])
     if repair is not None and repair.lost:
         endpoint.report("repaired", f"updates were lost; {sa.remote[0]} and we agree again", sa.connection)
     if changing or (repair is not None and repair.lost):
@@ -309,7 +309,7 @@ def _give_up(endpoint: IkeEndpoint, sa: IkeSa, repair: Repair, exchange: Exchang
     endpoint.report("doomed", f"{sa.remote[0]} answers no request after the takeover", sa.connection, level=30)
     if connection is not None and address is not None and names and sa.connection not in endpoint.held:
         if all(one.remote[0] != address for one in endpoint.initiations.values()):
-            initiation.start(endpoint, connection, names, now, address)
+            repair.replacement = initiation.start(endpoint, connection, names, now, address)
     elif repair.hinted:
         endpoint.remove_sa(sa)
 

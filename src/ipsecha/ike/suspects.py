@@ -18,7 +18,7 @@ Peer = tuple[str, Identity]
 class Repair:
     """One suspect that is being repaired.  ``due_at``: the next step of ours; infinity while others set the pace."""
 
-    __slots__ = ("doomed", "due_at", "hinted", "lost", "probes", "repeated", "syncing", "unanswered")
+    __slots__ = ("doomed", "due_at", "hinted", "lost", "probes", "repeated", "replacement", "syncing", "unanswered")
 
     def __init__(self, *, syncing: bool = False) -> None:
         self.due_at = math.inf
@@ -29,6 +29,7 @@ class Repair:
         self.lost = False  # an update has been lost for certain
         self.hinted = False  # somebody claims, unprotected, that the peer does not know the SA
         self.doomed = False  # no probe was answered
+        self.replacement = b""  # SPI of the handshake that is to replace it
 
 
 class Doubtful:
