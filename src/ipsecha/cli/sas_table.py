@@ -10,8 +10,8 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from ipsecha.cli.quantities import due, grouped, lasting, octets, scaled
-from ipsecha.gateway.views import ChildView, LeaseView, SasView, SaView
+from ipsecha.cli.quantities import counted, due, grouped, lasting, octets, scaled
+from ipsecha.gateway.views import ChildView, GapView, LeaseView, SasView, SaView
 
 _STATES = {"established": "green", "rekeyed": "dim", "rekeying": "yellow", "deleting": "yellow", "closing": "yellow"}
 
@@ -24,6 +24,8 @@ def sas_renderable(view: SasView, offset: int = 0) -> RenderableType:
         parts += [_headline(sa), Padding(_facts(sa), (0, 0, 0, 2))]
         if sa.children:
             parts.append(Padding(_children(sa.children), (0, 0, 0, 2)))
+            if any(child.lease is not None for child in sa.children):
+                parts.append(Padding(_failovers(sa.children), (0, 0, 0, 2)))
         else:
             parts.append(Text("  no child SA", style="yellow"))
         parts.append(Text())
@@ -110,3 +112,32 @@ def _lease(lease: LeaseView | None) -> list[RenderableType]:
         Text(_compact(f"{scaled(lease.in_next)}\n{scaled(lease.out_next)}")),
         Text(_compact(f"+{scaled(ahead_in)}\n+{scaled(ahead_out)}")),
     ]
+
+
+def _failovers(children: tuple[ChildView, ...]) -> RenderableType:
+    """What a failover now would lose of each inbound SA at most, and what the last one did lose."""
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(overflow="fold")
+    for child in children:
+        if child.lease is not None:
+            table.add_row(child.spi_in, _exposed(child.lease).append(_gap(child.lease.gap)))
+    return table
+
+
+def _exposed(lease: LeaseView) -> Text:
+    if not lease.exposure:
+        return Text("a failover now loses nothing")
+    text = Text(f"a failover now loses at most {counted(lease.exposure, 'packet')}")
+    return text if lease.exposure_s is None else text.append(f", {lasting(lease.exposure_s)} of traffic")
+
+
+def _gap(gap: GapView | None) -> Text:
+    if gap is None:
+        return Text()
+    if gap.learnt:
+        return Text("; after the last one the window was learnt: replays were possible", style="yellow")
+    refused = f"; the last one: {counted(gap.refused, 'packet')} refused"
+    if gap.closed_s is None:
+        return Text(f"{refused}, up to {grouped(gap.remaining)} more to come", style="yellow")
+    return Text(f"{refused}, closed {lasting(gap.closed_s)} ago")

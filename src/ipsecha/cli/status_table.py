@@ -7,7 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ipsecha.cli.quantities import counted, grouped, lasting, octets, scaled
-from ipsecha.gateway.views import ClusterView, SharingView, StatusView
+from ipsecha.gateway.views import AfterTakeoverView, ClusterView, SharingView, StatusView
 
 _GOOD, _FAIR, _BAD = "bold green", "bold yellow", "bold red"
 _MAX_COUNTERS = 40
@@ -59,8 +59,12 @@ def _facts(view: StatusView) -> RenderableType:
     if view.loss_bound is not None:
         bound = view.loss_bound
         most = counted(bound.packets, "packet")
-        text = f"an SA would lose at most {most} inbound ({lasting(bound.seconds)} of traffic)"
+        text = f"an SA would lose at most {most} inbound"
+        text += f" ({lasting(bound.seconds)} of traffic)" if bound.seconds else ""
         table.add_row("  failover now", text if bound.packets else "no SA would lose a packet to its lease")
+    if view.after_takeover is not None:
+        for name, value in _after_takeover(view.after_takeover):
+            table.add_row(f"  {name}", value)
     half_open = f", {view.half_open} half-open" if view.half_open else ""
     table.add_row("  tunnels", f"{counted(view.ike_sas, 'IKE SA')}{half_open}, {counted(view.child_sas, 'child SA')}")
     table.add_row("  inbound", f"{scaled(view.packets_in)} packets, {octets(view.bytes_in)}")
@@ -95,6 +99,29 @@ def _cluster_facts(cluster: ClusterView) -> list[tuple[str, Text | str]]:
     return [(name, value) for name, value in facts if str(value)]
 
 
+def _after_takeover(view: AfterTakeoverView) -> list[tuple[str, Text | str]]:
+    """What the takeover has cost, and how far the exchanges are that make it good."""
+    gaps = (
+        f"{counted(view.open_gaps, 'SA')} wait for the first packet beyond the gap, {grouped(view.closed_gaps)} got it"
+    )
+    facts: list[tuple[str, Text | str]] = [("last failover", f"{counted(view.refused, 'packet')} refused; {gaps}")]
+    if view.learnt:
+        facts.append(("learnt", Text(f"{counted(view.learnt, 'window')} from traffic: replays were possible", _FAIR)))
+    done = view.synchronised + view.rekeyed + view.closed + view.failed
+    total = done + view.under_way + view.waiting
+    if total:
+        text = _bar(done / total).append(f" {grouped(done)} of {counted(total, 'child SA')}")
+        parts = (
+            (view.synchronised, "synchronised"), (view.rekeyed, "rekeyed"), (view.closed, "closed by itself"),
+            (view.under_way, "under way"), (view.waiting, "waiting"),
+        )  # fmt: skip
+        text.append(": " + ", ".join(f"{grouped(number)} {what}" for number, what in parts if number))
+        if view.failed:
+            text.append(f", {grouped(view.failed)} refused by the peer", style=_BAD)
+        facts.append(("making good", text))
+    return facts
+
+
 def _sharing(half_open: SharingView) -> list[tuple[str, Text | str]]:
     if not half_open.per_s:
         return [("half-open", "not shared")]
@@ -110,9 +137,12 @@ def _is_there(cluster: ClusterView) -> bool:
 
 
 def _progress(share: float) -> Text:
-    share = min(max(share, 0.0), 1.0)
-    full = round(share * 20)
-    return Text.assemble(("█" * full, "green"), ("░" * (20 - full), "dim"), f" {share:.0%} of the state")
+    return _bar(share).append(f" {min(max(share, 0.0), 1.0):.0%} of the state")
+
+
+def _bar(share: float) -> Text:
+    full = round(min(max(share, 0.0), 1.0) * 20)
+    return Text.assemble(("█" * full, "green"), ("░" * (20 - full), "dim"))
 
 
 def _counters(counters: dict[str, int]) -> RenderableType:

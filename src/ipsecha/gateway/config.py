@@ -34,7 +34,7 @@ from ipsecha.gateway.config_secrets import SecretFiles
 from ipsecha.gateway.config_source import read_source
 from ipsecha.gateway.config_table import Table
 from ipsecha.model.errors import CryptoError
-from ipsecha.model.policy import IkeLimits, Policy
+from ipsecha.model.policy import AfterFailover, IkeLimits, Policy
 
 __all__ = [
     "Alone",
@@ -114,7 +114,8 @@ def _read_policy(path: Path, problems: ProblemList, now: float, *, skip_secrets:
     cluster = read_cluster(root)
     files = SecretFiles(source.path.parent, now, skip=skip_secrets)
     read = read_connections(root, files, outer_addresses(cluster))
-    policy = Policy(read.connections, read_rules(root), _read_limits(root))
+    after_failover = cluster.after_failover if cluster is not None else AfterFailover()
+    policy = Policy(read.connections, read_rules(root), _read_limits(root), after_failover)
     root.finish()
     return LoadedPolicy(policy, _credentials(read.secrets, root), cluster)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from ipsecha.gateway import config_values as values
 from ipsecha.gateway.config_model import Alone, ClusterAddress, ClusterConfig, ClusterMode, CommitMode
 from ipsecha.gateway.config_table import Table
+from ipsecha.model.policy import AfterFailover
 
 OUTER = "outer"
 """The role of the link towards the peers; its shared addresses are the default for ``local`` of connections."""
@@ -30,6 +31,10 @@ def read_cluster(root: Table) -> ClusterConfig | None:
         alone=table.get("alone", values.choice(Alone), _PLAIN.alone),
         commit=table.get("commit", values.choice(CommitMode), _PLAIN.commit),
         start_wait_s=table.get("start_wait", values.duration(0.1, 600.0), _PLAIN.start_wait_s),
+        after_failover=AfterFailover(
+            rekey_all=table.get("rekey_after_failover", values.boolean, _PLAIN.after_failover.rekey_all),
+            exchanges_per_s=table.get("rekey_rate", values.number(0.1, 1000.0), _PLAIN.after_failover.exchanges_per_s),
+        ),
     )
     table.finish()
     count = table.length("members")

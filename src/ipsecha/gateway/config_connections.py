@@ -14,7 +14,7 @@ from ipsecha.gateway.config_secrets import Chain, SecretFiles
 from ipsecha.gateway.config_table import Table
 from ipsecha.model.identity import Identity, parse_identity
 from ipsecha.model.numbers import IdType
-from ipsecha.model.policy import Authentication, ChildPolicy, Connection
+from ipsecha.model.policy import Authentication, ChildPolicy, Connection, Inbound
 
 _ANY = "any"
 _PLAIN = Connection(
@@ -115,6 +115,7 @@ def _read_connection(
         keepalive_s=table.get(
             "keepalive", values.duration(1.0, 600.0, word="off", word_s=values.NEVER_S), _PLAIN.keepalive_s
         ),
+        inbound=table.get("inbound", values.choice(Inbound), _PLAIN.inbound),
     )
     table.finish()
     return (connection if peers.local and local_id is not None else None), auth.secrets

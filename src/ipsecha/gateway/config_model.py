@@ -10,7 +10,7 @@ import msgspec
 from ipsecha.crypto.credentials import Credentials
 from ipsecha.gateway.config_problems import ConfigProblem
 from ipsecha.model.numbers import PORT_IKE, PORT_NAT_T
-from ipsecha.model.policy import Policy
+from ipsecha.model.policy import AfterFailover, Policy
 from ipsecha.model.records import Address
 
 
@@ -51,6 +51,7 @@ class ClusterConfig(msgspec.Struct, frozen=True):
     alone: Alone = Alone.CONTINUE
     commit: CommitMode = CommitMode.STRICT
     start_wait_s: float = 3.0  # how long a member that starts looks for its partner before it goes on alone
+    after_failover: AfterFailover = AfterFailover()
 
 
 class BeatPathConfig(msgspec.Struct, frozen=True):

@@ -180,7 +180,7 @@ class PairSide:
         self._changes += 1
         gateway.plane.activate(number, effect.above_lane)
         gateway.divert = None
-        gateway.endpoint.activate(number, self._now)
+        gateway.endpoint.activate(number, self._now, effect.above_lane > 0)
         self._troubles.clear()
         self.holds_addresses = False  # though not yet given back after a handover: the partner has announced them since
         self._take_place(effect.epoch)

@@ -12,8 +12,9 @@ from ipsecha.cluster.commit_log import BackupState
 from ipsecha.cluster.pair import PairMember, Role
 from ipsecha.gateway.config_model import LoadedConfig
 from ipsecha.gateway.core import Gateway
+from ipsecha.gateway.exposure import Exposures, exposure_s, gap_view
 from ipsecha.gateway.pair_side import PairSide
-from ipsecha.gateway.views import ChildView, ClusterView, LeaseView, LossBound, SasView, SaView, SharingView, StatusView
+from ipsecha.gateway.views import ChildView, ClusterView, LeaseView, SasView, SaView, SharingView, StatusView
 from ipsecha.ike.endpoint import IkeEndpoint
 from ipsecha.model.records import Address, ChildSa, ChildState, IkeFlag, IkeSa
 
@@ -33,7 +34,7 @@ def status_view(gateway: Gateway, side: PairSide | None, config: LoadedConfig, s
         child_sas=sum(len(sa.children) for sa in endpoint.sas.values()),
         counters=_counters(gateway, side),
     )
-    bound = LossBound()
+    exposures = Exposures()
     for sa in endpoint.sas.values():
         for child in sa.children:
             traffic = gateway.plane.traffic(child.spi_in)
@@ -43,11 +44,11 @@ def status_view(gateway: Gateway, side: PairSide | None, config: LoadedConfig, s
             view.bytes_in += traffic.bytes_in
             view.packets_out += traffic.packets_out
             view.bytes_out += traffic.bytes_out
-            bound.packets = max(bound.packets, traffic.in_gap)
+            exposures.add(traffic)
     if side is not None:
         assert config.cluster is not None
-        bound.seconds = config.cluster.horizon_s if bound.packets else 0.0
-        view.loss_bound = bound
+        view.loss_bound = exposures.bound
+        view.after_takeover = exposures.after_takeover(endpoint)
         view.cluster = _cluster_view(gateway, side, config)
     return view
 
@@ -199,6 +200,8 @@ def _child_view(gateway: Gateway, child: ChildSa, now: float) -> ChildView:
                 out_next=traffic.out_number + 1,
                 out_ceiling=traffic.out_ceiling,
                 exposure=traffic.in_gap,
+                exposure_s=exposure_s(traffic),
+                gap=gap_view(traffic, now),
             )
     return view
 

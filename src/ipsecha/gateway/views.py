@@ -47,10 +47,28 @@ class ClusterView(msgspec.Struct):
 
 
 class LossBound(msgspec.Struct):
-    """The largest inbound lease of any child SA: what a failover at this moment could cost it."""
+    """The largest inbound lease of any child SA: what a failover at this moment could cost it.
+
+    ``seconds``: the longest time that one lasts at the SA's present rate, of leases of more than one packet.
+    """
 
     packets: int = 0
     seconds: float = 0.0
+
+
+class AfterTakeoverView(msgspec.Struct):
+    """What this member has done about inbound gaps since it took over; the first six count child SAs."""
+
+    waiting: int = 0  # for a counter synchronisation or a rekey
+    under_way: int = 0
+    synchronised: int = 0  # RFC 6311: the peer was asked to jump over the gap
+    rekeyed: int = 0
+    failed: int = 0  # the peer refused the rekey
+    closed: int = 0  # their gap was over before their turn came
+    refused: int = 0  # packets, of SAs in use now
+    open_gaps: int = 0  # SAs in use now from which nothing has been accepted yet
+    closed_gaps: int = 0
+    learnt: int = 0  # windows that were learnt from traffic: replays were possible
 
 
 class StatusView(msgspec.Struct):
@@ -62,11 +80,22 @@ class StatusView(msgspec.Struct):
     half_open: int = 0
     child_sas: int = 0
     loss_bound: LossBound | None = None
+    after_takeover: AfterTakeoverView | None = None
     packets_in: int = 0
     bytes_in: int = 0
     packets_out: int = 0
     bytes_out: int = 0
     counters: dict[str, int] = {}  # drops by reason and the like
+
+
+class GapView(msgspec.Struct):
+    """What a takeover has cost an inbound SA: numbers up to ``floor`` are refused."""
+
+    floor: int = 0
+    refused: int = 0  # authentic packets so far
+    remaining: int = 0  # numbers up to the floor that the peer may still use
+    closed_s: float | None = None  # since the first packet was accepted; None: still open
+    learnt: bool = False  # inbound = "learn": the window began at the first packet, below the floor
 
 
 class LeaseView(msgspec.Struct):
@@ -77,6 +106,8 @@ class LeaseView(msgspec.Struct):
     out_next: int = 0
     out_ceiling: int = 0
     exposure: int = 0  # inbound numbers that a failover now would give up
+    exposure_s: float | None = None  # how long the peer needs for them at its present rate; None: it sends nothing
+    gap: GapView | None = None  # what the last failover cost
 
 
 class ChildView(msgspec.Struct):

@@ -410,7 +410,7 @@ class IkeEndpoint(Step):
             standby.forget(self, sa.local_spi)
         self.end_step()
 
-    def activate(self, incarnation: int, now: float, *, failover: bool = False) -> None:
+    def activate(self, incarnation: int, now: float, failover: bool = False) -> None:
         """Become the owner.  ``incarnation`` (24 bits) is never used by anybody else or again (invariant I1).
         ``failover``: the owner before was lost."""
         self.now = now
