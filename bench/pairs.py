@@ -77,6 +77,7 @@ class Half:
         self.side.channel, self.side.beats = self.frames, self.beats  # type: ignore[assignment]
         self.gateway.cluster = self.side
         self.gateway.plane.attach(loop, self.gateway.read)
+        self.closed = False
 
     def start(self) -> None:
         self.side.start(self.gateway.clock.now(), time.time())
@@ -84,8 +85,10 @@ class Half:
 
     def close(self) -> None:
         """The end of the process, without a word to the other."""
-        self.gateway.stop()
-        self.gateway.plane.close()
+        if not self.closed:
+            self.closed = True
+            self.gateway.stop()
+            self.gateway.plane.close()
 
 
 class Halves:
@@ -168,6 +171,7 @@ class Halves:
         return announced[0][0] - began[0], announced[0][1] - began[1]
 
     def close(self) -> None:
+        self.one.close()
         self.two.close()
         self.loop.run_until_complete(asyncio.sleep(0))
         self.loop.close()

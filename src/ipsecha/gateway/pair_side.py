@@ -21,6 +21,7 @@ from ipsecha.cluster.pair import PairMember
 from ipsecha.dataplane.plane import Kind
 from ipsecha.gateway.beats import Beats
 from ipsecha.gateway.channel import LossReason, SynchChannel
+from ipsecha.gateway.compaction import Compaction
 from ipsecha.gateway.core import Gateway
 from ipsecha.gateway.output_commit import INITIATION, Changes
 from ipsecha.gateway.shared_addresses import ANNOUNCE_AT_S, LIFETIME_S, RENEW_S, AddressKeeper
@@ -58,6 +59,7 @@ class PairSide:
         self.addresses = addresses
         self.channel: SynchChannel
         self.beats: Beats
+        self.compaction = Compaction(gateway)
         self.counters: Counter[str] = Counter()
         self.holds_addresses = False
         self._troubles: set[str] = set()  # with sockets and addresses, as told to the operator
@@ -94,6 +96,7 @@ class PairSide:
         self.member.start(now, wall_s)
         self._renewed_at = self.gateway.loop.time()
         self._renew()
+        self.compaction.start()
 
     def end(self) -> None:
         """This process is about to end: it uses no SA any more, has no address any more, and then says so."""
@@ -243,6 +246,7 @@ class PairSide:
         dropped = gateway.output.give_up(gateway.endpoint.take_effects())
         if dropped:
             self.counters["commits given up"] += dropped
+        self.compaction.was_owner = True
         if effect.forward:
             gateway.divert = self._forward_ike
             self._forward_room = FORWARD_LIMIT
@@ -326,6 +330,8 @@ class PairSide:
                 endpoint.adopt(decode_record(record))  # one that makes no sense is a fault: carry_out contains it
         # installed before the next effect is looked at: it may raise the ceilings of these very SAs
         self.gateway.flush()
+        for key, _ in effect.changes:
+            self.compaction.freeze(key)
 
     def _discard_records(self, effect: fx.DiscardRecords) -> None:
         self.gateway.endpoint.discard()

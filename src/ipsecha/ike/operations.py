@@ -85,9 +85,9 @@ def enqueue(endpoint: IkeEndpoint, sa: IkeSa, kind: ExchangeKind, spi_in: int, n
 
 def after_reload(endpoint: IkeEndpoint, now: float) -> None:
     """Delete the IKE SAs of connections that are gone, bring up what is new."""
-    for sa in list(endpoint.sas.values()):
+    for spi, sa in list(endpoint.sas.items()):
         if endpoint.connection_of(sa) is None and not sa.flags & LEAVING:
-            enqueue(endpoint, sa, ExchangeKind.DELETE_IKE, 0, now)
+            enqueue(endpoint, endpoint.sas[spi], ExchangeKind.DELETE_IKE, 0, now)
     for under_way in list(endpoint.initiations.values()):
         if endpoint.connection_named(under_way.connection) is None:
             attempts.abandon(endpoint, under_way)

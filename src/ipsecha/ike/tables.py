@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ipsecha.ike.flags import OPEN
+from ipsecha.ike.sa_table import SaTable
 from ipsecha.ike.suspects import Repair
 from ipsecha.model.identity import Identity
 from ipsecha.model.records import IkeSa
@@ -18,7 +19,7 @@ class Tables:
 
     def __init__(self, entropy: Entropy) -> None:
         self.entropy = entropy
-        self.sas: dict[bytes, IkeSa] = {}
+        self.sas = SaTable()
         self.child_index: dict[int, bytes] = {}
         self.in_flight: dict[bytes, None] = {}
         self.suspects: dict[bytes, Repair | None] = {}
@@ -42,7 +43,8 @@ class Tables:
 
     def drop_from_tables(self, sa: IkeSa) -> None:
         spi = sa.local_spi
-        self.sas.pop(spi, None)
+        if spi in self.sas:
+            del self.sas[spi]
         self.in_flight.pop(spi, None)
         self.suspects.pop(spi, None)
         peers = self._peers.get(sa.connection)

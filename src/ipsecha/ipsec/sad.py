@@ -21,6 +21,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 
 from ipsecha.ipsec.ceilings import Ceilings, PlaneEvents
+from ipsecha.ipsec.frozen import Installed
 from ipsecha.ipsec.gap import Gap
 from ipsecha.ipsec.leases import CHANNEL_BUDGET, INBOUND_HORIZON_S
 from ipsecha.ipsec.live import LiveSa
@@ -44,6 +45,7 @@ class Sad(Ceilings):
     ) -> None:
         super().__init__(events, channel_budget)
         self.spd = Spd(policy)
+        self._installed: Installed = Installed(self.spd)
         self.active = False
         self._horizon_s = horizon_s
         self._path_mtu = path_mtu
@@ -54,7 +56,7 @@ class Sad(Ceilings):
         self._own: set[int] = set()  # installed by this owner itself and not used yet: no number is spent
 
     def __len__(self) -> int:
-        return len(self._installed)
+        return len(self.spd)
 
     # --- installing: the same on the owner and on a backup
 
@@ -92,8 +94,25 @@ class Sad(Ceilings):
         if live is not None:
             self.held -= len(live.held_in) + len(live.held_out)
 
+    def freeze(self, spi_in: int) -> None:
+        """A child SA of a backup: its record is kept as octets, elsewhere."""
+        self._installed.pop(spi_in, None)
+
+    def thaw(self, sa: IkeSa, child: ChildSa) -> None:
+        """A frozen child SA is wanted."""
+        if child.spi_in in self.spd:
+            self._installed[child.spi_in] = (sa, child)
+
+    def fetch_from(self, fetch: Callable[[int], object]) -> None:
+        """Whom to ask for frozen child SAs: ``fetch(spi_in)`` answers by ``thaw``."""
+        self._installed.fetch = fetch
+
+    def is_frozen(self, spi_in: int) -> bool:
+        return self._installed.is_frozen(spi_in)
+
     def installed(self, spi_in: int) -> tuple[IkeSa, ChildSa] | None:
-        return self._installed.get(spi_in)
+        found: tuple[IkeSa, ChildSa] | None = self._installed.get(spi_in)
+        return found
 
     def configure(self, policy: Policy) -> None:
         """A new policy; SAs in use keep the limits they began with."""

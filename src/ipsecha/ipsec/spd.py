@@ -17,7 +17,8 @@ all selectors.  Both caches are bounded.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from ipsecha.ipsec.selection import Selection, cover_by_prefixes
@@ -48,59 +49,83 @@ class Verdict(NamedTuple):
     child: str = ""
 
 
+_SENDS_NOT = -math.inf
 _BYPASSED, _DISCARDED, _NO_MATCH, _NO_SA = Verdict(BYPASS), Verdict(DISCARD), Verdict(NO_MATCH), Verdict(NO_SA)
 
 
-class Bundle:
+class Bundle(Selection):
     """The child SAs of one policy entry with the same selectors.  ``spi_in`` names the one that sends (0: none);
-    ``current`` is its state in use, filled in by the SAD."""
+    ``current`` is its state in use, filled in by the SAD.
 
-    __slots__ = ("_members", "current", "position", "selection", "spi_in")
+    Of the child SAs it keeps what the choice needs and no more, since a backup has a hundred thousand bundles: their
+    SPIs, and of those that may send the time of their making.
+    """
 
-    def __init__(self, position: int, selection: Selection) -> None:
+    __slots__ = ("_first", "_made_at", "_others", "connection", "current", "name", "position", "spi_in")
+
+    def __init__(self, position: int, connection: str, child: ChildSa) -> None:
+        super().__init__(child.local_ts, child.remote_ts)
         self.position = position
-        self.selection = selection
+        self.connection = connection
+        self.name = child.name
         self.spi_in = 0
         self.current: LiveSa | None = None
-        self._members: dict[int, ChildSa] | ChildSa | None = None  # mostly one: a dictionary would be its fivefold
+        self._first = 0  # mostly the only one: a dictionary would be its fivefold
+        self._made_at = _SENDS_NOT
+        self._others: dict[int, float] | None = None
+
+    def holds(self, position: int, connection: str, child: ChildSa) -> bool:
+        """Whether a child SA of this name and place belongs here."""
+        return (
+            self.position == position
+            and self.local == child.local_ts
+            and self.remote == child.remote_ts
+            and self.connection == connection
+            and self.name == child.name
+        )
 
     def put(self, child: ChildSa) -> None:
-        members = self._members
-        if members is None or (isinstance(members, ChildSa) and members.spi_in == child.spi_in):
-            self._members = child
-            self._choose()
-            return
-        if isinstance(members, ChildSa):
-            members = self._members = {members.spi_in: members}
-        known = members.pop(child.spi_in, None) is not None
-        members[child.spi_in] = child
+        spi_in, made_at = child.spi_in, child.created_at if child.use_outbound else _SENDS_NOT
+        others = self._others
+        if self._first in (0, spi_in):
+            known = self._first != 0
+            self._first, self._made_at = spi_in, made_at
+        else:
+            if others is None:
+                others = self._others = {}
+            known = others.pop(spi_in, None) is not None
+            others[spi_in] = made_at
         if known or not self.spi_in:
             self._choose()
-        elif child.use_outbound and child.created_at >= members[self.spi_in].created_at:
+        elif made_at >= self._when(self.spi_in):
             # the common case, without a walk: thousands of peers may have the same selectors
-            self.spi_in, self.current = child.spi_in, None
+            self.spi_in, self.current = spi_in, None
+
+    def _when(self, spi_in: int) -> float:
+        return self._made_at if spi_in == self._first or self._others is None else self._others[spi_in]
 
     def drop(self, spi_in: int) -> bool:
         """Whether the bundle is empty now."""
-        if isinstance(self._members, dict):
-            self._members.pop(spi_in, None)
-        elif self._members is not None and self._members.spi_in == spi_in:
-            self._members = None
+        others = self._others
+        if spi_in == self._first:
+            self._first = next(iter(others), 0) if others else 0
+            self._made_at = others.pop(self._first) if others else _SENDS_NOT
+        elif others is not None:
+            others.pop(spi_in, None)
         if spi_in == self.spi_in:
             self._choose()
-        return not self._members
+        return not self._first
 
-    def children(self) -> list[ChildSa]:
-        if isinstance(self._members, dict):
-            return list(self._members.values())
-        return [self._members] if self._members is not None else []
+    def members(self) -> list[tuple[int, float]]:
+        first = [(self._first, self._made_at)] if self._first else []
+        return [*first, *(self._others or {}).items()]
 
     def _choose(self) -> None:
-        newest: ChildSa | None = None
-        for child in self.children():
-            if child.use_outbound and (newest is None or child.created_at >= newest.created_at):
-                newest = child
-        self.spi_in = newest.spi_in if newest is not None else 0
+        newest, newest_at = 0, _SENDS_NOT
+        for spi_in, made_at in self.members():
+            if made_at != _SENDS_NOT and made_at >= newest_at:
+                newest, newest_at = spi_in, made_at
+        self.spi_in = newest
         self.current = None
 
 
@@ -114,16 +139,14 @@ class Entry(NamedTuple):
 
 
 _UNKNOWN_POSITION = 1 << 30  # SAs whose policy has gone from the configuration come last
-_Key = tuple[int, tuple[TrafficSelector, ...], tuple[TrafficSelector, ...], str, str]
 
 
 class Spd:
     """The rules and entries of one ``Policy`` and the bundles of installed child SAs."""
 
     def __init__(self, policy: Policy) -> None:
-        self._bundles: dict[_Key, Bundle] = {}
-        self._places: dict[int, _Key] = {}
-        self._tables: dict[tuple[int, int, int], dict[int, list[Bundle]]] = {}
+        self._places: dict[int, Bundle] = {}
+        self._tables: dict[tuple[int, int, int], dict[int, Bundle | list[Bundle]]] = {}
         self.by_addresses: dict[bytes, Bundle | Verdict | None] = {}
         self.by_selectors: dict[tuple[bytes, bytes, int, int | None, int | None], Bundle | Verdict] = {}
         self._entries: dict[tuple[str, str], Entry] = {}
@@ -142,12 +165,16 @@ class Spd:
 
     def configure(self, policy: Policy) -> None:
         """Take a new policy; installed child SAs keep their selectors and move to their policies' new places."""
-        installed = [(key, bundle.children()) for key, bundle in self._bundles.items()]
-        self._bundles, self._places, self._tables = {}, {}, {}
+        self._tables = {}
         self._set_policy(policy)
-        for key, children in installed:
-            for child in children:
-                self.put(key[3], child)
+        for bundle in {id(bundle): bundle for bundle in self._places.values()}.values():
+            bundle.position = self._position(bundle.connection, bundle.name)
+            bundle.current = None
+            self._enter(bundle)
+
+    def _position(self, connection: str, child: str) -> int:
+        entry = self._entries.get((connection, child))
+        return entry.position if entry is not None else _UNKNOWN_POSITION
 
     def entry(self, connection: str, child: str) -> Entry | None:
         return self._entries.get((connection, child))
@@ -160,37 +187,61 @@ class Spd:
 
     def put(self, connection: str, child: ChildSa) -> Bundle:
         """Install or update a child SA: its bundle.  A bundle that is new empties the caches."""
-        entry = self._entries.get((connection, child.name))
-        position = entry.position if entry is not None else _UNKNOWN_POSITION
-        key = (position, child.local_ts, child.remote_ts, connection, child.name)
-        before = self._places.get(child.spi_in)
-        if before is not None and before != key:
+        position = self._position(connection, child.name)
+        bundle = self._places.get(child.spi_in)
+        if bundle is not None and not bundle.holds(position, connection, child):
             self.drop(child.spi_in)
-        bundle = self._bundles.get(key)
+            bundle = None
         if bundle is None:
-            bundle = self._bundles[key] = Bundle(position, Selection(child.local_ts, child.remote_ts))
-            for table, index in self._cells(child.local_ts, child.remote_ts):
-                cells = self._tables.setdefault(table, {})
-                if index in cells:
-                    cells[index].append(bundle)
-                else:
-                    cells[index] = [bundle]
-            self.forget_lookups()
-        self._places[child.spi_in] = key
+            bundle = self._bundle_for(position, connection, child)
+            self._places[child.spi_in] = bundle
         bundle.put(child)
         return bundle
 
+    def _bundle_for(self, position: int, connection: str, child: ChildSa) -> Bundle:
+        for table, index in self._cells(child.local_ts, child.remote_ts):
+            for bundle in _in_cell(self._tables.get(table, {}).get(index)):
+                if bundle.holds(position, connection, child):
+                    return bundle
+            break  # it stands in all of its cells
+        bundle = Bundle(position, connection, child)
+        entry = self._entries.get((connection, child.name))
+        if entry is not None:  # one object of each for all peers
+            bundle.connection, bundle.name = entry.connection.name, entry.child.name
+            if bundle.local == entry.child.local_ts:
+                bundle.local = entry.child.local_ts
+        self._enter(bundle)
+        self.forget_lookups()
+        return bundle
+
+    def _enter(self, bundle: Bundle) -> None:
+        for table, index in self._cells(bundle.local, bundle.remote):
+            cells = self._tables.setdefault(table, {})
+            there = cells.get(index)
+            if isinstance(there, list):
+                there.append(bundle)
+            else:
+                cells[index] = bundle if there is None else [there, bundle]
+
+    def __len__(self) -> int:
+        """The child SAs that are installed."""
+        return len(self._places)
+
+    def __contains__(self, spi_in: int) -> bool:
+        return spi_in in self._places
+
     def drop(self, spi_in: int) -> None:
-        key = self._places.pop(spi_in, None)
-        if key is None or not self._bundles[key].drop(spi_in):
+        bundle = self._places.pop(spi_in, None)
+        if bundle is None or not bundle.drop(spi_in):
             return
-        bundle = self._bundles.pop(key)
-        for table, index in self._cells(key[1], key[2]):
-            cell = self._tables[table][index]
-            cell.remove(bundle)
-            if not cell:
-                del self._tables[table][index]
-                if not self._tables[table]:
+        for table, index in self._cells(bundle.local, bundle.remote):
+            cells = self._tables[table]
+            rest = [other for other in _in_cell(cells[index]) if other is not bundle]
+            if rest:
+                cells[index] = rest
+            else:
+                del cells[index]
+                if not cells:
                     del self._tables[table]
         self.forget_lookups()
 
@@ -237,7 +288,7 @@ class Spd:
     def _needs_ports(self, local: bytes, remote: bytes) -> bool:
         selections = [selection for _, selection in self._rules]
         selections += [entry.selection for entry in self._entries.values()]
-        selections += [bundle.selection for bundle in self._candidates(local, remote)]
+        selections += self._candidates(local, remote)
         return any(not one.addresses_only and one.may_match(local, remote) for one in selections)
 
     def _decide(
@@ -248,7 +299,7 @@ class Spd:
                 return _BYPASSED if rule.action is Action.BYPASS else _DISCARDED
         best: Bundle | None = None
         for bundle in self._candidates(local, remote):
-            if bundle.selection.matches(local, remote, protocol, local_port, remote_port) and (
+            if bundle.matches(local, remote, protocol, local_port, remote_port) and (
                 best is None or _preferred(bundle, best)
             ):
                 best = bundle
@@ -269,7 +320,12 @@ class Spd:
         for (family, remote_length, local_length), table in self._tables.items():
             if family == size:
                 leading = remote_bits >> (bits - remote_length), local_bits >> (bits - local_length)
-                yield from table.get(leading[0] << local_length | leading[1], ())
+                yield from _in_cell(table.get(leading[0] << local_length | leading[1]))
+
+
+def _in_cell(cell: Bundle | list[Bundle] | None) -> Sequence[Bundle]:
+    """Mostly one: a list around it would be half as large again."""
+    return () if cell is None else cell if isinstance(cell, list) else (cell,)
 
 
 def _preferred(one: Bundle, other: Bundle) -> bool:

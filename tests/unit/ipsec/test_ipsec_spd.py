@@ -130,7 +130,7 @@ def test_a_lookup_among_many_sas_looks_at_one() -> None:
     for number in range(3000):
         spd.drop(1000 + number)
     assert not spd._tables
-    assert not spd._bundles
+    assert not len(spd)
 
 
 def test_a_new_policy_moves_installed_sas_to_their_new_places() -> None:

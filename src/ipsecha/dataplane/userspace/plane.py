@@ -175,8 +175,22 @@ class UserspacePlane:
     def skip_outbound(self, spi_in: int, delta: int) -> None:
         skip_outbound(self._sad, spi_in, delta, self._clock())
 
+    def freeze(self, spi_in: int) -> None:
+        """The record of a backup's child SA is kept as octets from now on."""
+        self._sad.freeze(spi_in)
+
+    def thaw(self, sa: IkeSa, child: ChildSa) -> None:
+        """The record of a frozen child SA is an object again."""
+        self._sad.thaw(sa, child)
+
+    def fetch_from(self, fetch: Callable[[int], object]) -> None:
+        """``fetch(spi_in)`` has a frozen child SA thawed, on which a packet waits."""
+        self._sad.fetch_from(fetch)
+
     def traffic(self, spi_in: int) -> Traffic | None:
         """The state of a child SA in use; None where it is not installed."""
+        if self._sad.is_frozen(spi_in):
+            return Traffic()
         found = self._sad.installed(spi_in)
         if found is None:
             return None

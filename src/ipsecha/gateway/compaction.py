@@ -1,0 +1,73 @@
+"""A backup keeps records as octets (``ike.sa_table``, ``ipsec.frozen``): what it has thawed is frozen again, paced.
+
+An SA is thawed by what befalls it: a lease, a newer record.  Those that have been thawed for a while are frozen in
+small batches; one that is busy is thawed by its next lease, which costs some ten microseconds.  An owner freezes
+nothing.
+"""
+
+from __future__ import annotations
+
+from ipsecha.gateway.core import Gateway
+from ipsecha.model.records import ChildSa, IkeSa
+
+INTERVAL_S = 10.0
+"""Between two looks; what was thawed before the last one is frozen."""
+
+BATCH, BATCH_PAUSE_S = 64, 0.01
+
+
+class Compaction:
+    """Ties the IKE core's table to that of the data plane; begins to work with the first look."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+        self._thawed: dict[bytes, None] = {}  # since the last look
+        self._waiting: list[bytes] = []  # to be frozen now
+        self.was_owner = False  # until now: none of the records is octets
+
+    def start(self) -> None:
+        endpoint = self._gateway.endpoint
+        endpoint.sas.on_thaw = self._on_thaw
+        self._gateway.plane.fetch_from(self._fetch)
+        self._gateway.loop.call_later(INTERVAL_S, self._look)
+
+    def freeze(self, local_spi: bytes) -> None:
+        """Keep an IKE SA and its child SAs as octets, if there is such an SA."""
+        sa = self._gateway.endpoint.sas.freeze(local_spi)
+        if sa is not None:
+            self._thawed.pop(local_spi, None)
+            for child in self._own_children(sa):
+                self._gateway.plane.freeze(child.spi_in)
+
+    def _on_thaw(self, sa: IkeSa) -> None:
+        if not self._gateway.endpoint.active:
+            self._thawed[sa.local_spi] = None
+        for child in self._own_children(sa):
+            self._gateway.plane.thaw(sa, child)
+
+    def _own_children(self, sa: IkeSa) -> list[ChildSa]:
+        """Without those that have changed hands: until its own newer record comes, an IKE SA that was rekeyed still
+        lists them."""
+        spi, index = sa.local_spi, self._gateway.endpoint.child_index
+        return [child for child in sa.children if index.get(child.spi_in) == spi]
+
+    def _fetch(self, spi_in: int) -> None:
+        sa = self._gateway.endpoint.sa_of_child(spi_in)
+        child = sa.child_by_inbound_spi(spi_in) if sa is not None else None
+        if sa is not None and child is not None:
+            self._gateway.plane.thaw(sa, child)
+
+    def _look(self) -> None:
+        endpoint = self._gateway.endpoint
+        if endpoint.active:
+            self._thawed.clear()
+            self._waiting.clear()
+        elif self._waiting:
+            for spi in self._waiting[-BATCH:]:
+                self.freeze(spi)
+            del self._waiting[-BATCH:]
+        else:
+            self._waiting = list(endpoint.sas if self.was_owner else self._thawed)
+            self.was_owner = False
+            self._thawed.clear()
+        self._gateway.loop.call_later(BATCH_PAUSE_S if self._waiting else INTERVAL_S, self._look)
