@@ -21,17 +21,17 @@ COMMAND_LINE = (
 def run() -> None:
     """As ``ipsecha``, with hooks."""
     from ipsecha.cli import main
-    from ipsecha.cluster import effects as fx
     from ipsecha.gateway.pair_side import PairSide
     from ipsecha.ike import message_sync
     from ipsecha.ike.endpoint import IkeEndpoint
+    from ipsecha.model.records import IkeSa
 
     directory = Path(sys.argv[-1]).parent
-    apply, activate, handle_timer = PairSide._apply, IkeEndpoint.activate, PairSide.handle_timer
+    adopt, activate, handle_timer = IkeEndpoint.adopt, IkeEndpoint.activate, PairSide.handle_timer
 
-    def lossy(side: PairSide, effect: fx.Apply) -> None:
+    def lossy(endpoint: IkeEndpoint, sa: IkeSa) -> None:
         if not (directory / LOSE).exists():
-            apply(side, effect)
+            adopt(endpoint, sa)
 
     def repairing(endpoint: IkeEndpoint, incarnation: int, now: float, **how: bool) -> None:
         activate(endpoint, incarnation, now, **how)
@@ -50,7 +50,7 @@ def run() -> None:
             for local_spi in list(side.gateway.endpoint.sas):
                 side.gateway.endpoint.check_liveness(local_spi, now)
 
-    PairSide.handle_timer = checking  # type: ignore[method-assign]
-    PairSide._apply = lossy  # type: ignore[method-assign]
-    IkeEndpoint.activate = repairing  # type: ignore[method-assign]
+    PairSide.handle_timer = checking  # type: ignore[assignment, method-assign]
+    IkeEndpoint.adopt = lossy  # type: ignore[assignment, method-assign]
+    IkeEndpoint.activate = repairing  # type: ignore[assignment, method-assign]
     main.run()
