@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable
+from random import Random
 from typing import TYPE_CHECKING, Any
 
-from ike_pair import Entropy, connection, esp, proposal
+from ike_pair import Entropy, ah, connection, esp, proposal
 from ipsecha.cluster import effects as fx
 from ipsecha.cluster.pair import PairMember, PairSettings, Role
 from ipsecha.crypto.credentials import ConnectionSecrets, Credentials
@@ -42,6 +43,7 @@ class Site:
         self.ike = chance.choice(("aes128gcm16-prfsha256-x25519", "chacha20poly1305-prfsha256-x25519"))
         self.esp = chance.choice(("aes128gcm16", "aes128gcm16-esn", "chacha20poly1305", "aes256gcm16-x25519"))
         self.encapsulate = chance.random() < 0.6
+        self.ah = Random(f"{world.seed}/{number}/AH").choice(("", "", "sha256", "aes128gmac-esn"))
         self.child_rekey_s = chance.choice((4.0, 15.0, 3600.0))
         self.ike_rekey_s = chance.choice((6.0, 25.0, 14400.0))
         self.dpd_s = chance.choice((1.5, 5.0))
@@ -63,7 +65,7 @@ class Site:
             "net",
             (selector_from_prefix(nets[0]),),
             (selector_from_prefix(nets[1]),),
-            (esp(self.esp),),
+            (ah(self.ah) if self.ah and not self.encapsulate else esp(self.esp),),
             start=start,
             rekey_s=self.child_rekey_s,
             life_s=self.child_rekey_s * 1.1 + 60,

@@ -11,13 +11,15 @@ from ipsecha.dataplane.userspace.plane import UserspacePlane
 from ipsecha.dataplane.userspace.sockets import OuterSockets, Receive
 from ipsecha.model.numbers import Protocol
 from ipsecha.model.records import Address
+from ipsecha.wire.ah import gather_ipv4
 
 if TYPE_CHECKING:
     from simulation.clockwork import Process, SimulatedLoop, Timeline
 
 LIFETIME_S = 3.0
 QUEUE = 2000
-ESP_PORT = -50  # stands for protocol 50 where UDP has a port
+ESP_PORT, AH_PORT = -50, -51  # stand for protocols 50 and 51 where UDP has a port
+RAW_PORTS = (ESP_PORT, AH_PORT)
 
 
 class Datagram(NamedTuple):
@@ -81,13 +83,14 @@ class OuterNetwork:
 
 
 class SimulatedSocket(OuterSocket):
-    """One local address and port, or protocol 50 at one address."""
+    """One local address and port, or protocol 50 or 51 at one address."""
 
     def __init__(self, local: Address, plane: SimulatedPlane) -> None:
         self.local = local
         self.failed = 0
         self._plane = plane
         self._queue: deque[Datagram] = deque()
+        self.malformed = 0
         self._number = plane.new_descriptor()
         plane.host.sockets[local] = self
 
@@ -103,7 +106,7 @@ class SimulatedSocket(OuterSocket):
 
     def send(self, datagram: bytes, remote: Address) -> None:
         plane = self._plane
-        destination = (remote[0], ESP_PORT) if self.local[1] == ESP_PORT else remote
+        destination = (remote[0], self.local[1]) if self.local[1] in RAW_PORTS else remote
         plane.process.emit(plane.network.send, plane.host, Datagram(datagram, self.local, destination))
 
     def send_run(self, datagrams: list[bytes], remote: Address) -> None:
@@ -119,11 +122,12 @@ class SimulatedSocket(OuterSocket):
         arrivals: list[Arrival] = []
         while self._queue and len(arrivals) < limit:
             datagram = self._queue.popleft()
-            remote = datagram.source if self.local[1] != ESP_PORT else (datagram.source[0], 0)
+            remote = datagram.source if self.local[1] not in RAW_PORTS else (datagram.source[0], 0)
+            data = gather_ipv4(datagram.data) if self.local[1] == AH_PORT else datagram.data
             if arrivals and arrivals[-1].remote == remote:
-                arrivals[-1].datagrams.append(datagram.data)
+                arrivals[-1].datagrams.append(data)
             else:
-                arrivals.append(Arrival([datagram.data], remote, 0))
+                arrivals.append(Arrival([data], remote, 0))
         if self._queue:
             self._plane.loop.readable(self._number)
         return arrivals
@@ -146,6 +150,9 @@ class SimulatedSockets(OuterSockets):
                 esp = SimulatedSocket((address, ESP_PORT), self._plane)
                 self._raw[address] = esp  # type: ignore[assignment]
                 opened.append((esp, self._raw_reader(esp, Protocol.ESP)))  # type: ignore[arg-type]
+                ah = SimulatedSocket((address, AH_PORT), self._plane)
+                self._ah[address] = ah  # type: ignore[assignment]
+                opened.append((ah, self._raw_reader(ah, Protocol.AH)))  # type: ignore[arg-type]
         return opened
 
 

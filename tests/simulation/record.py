@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from simulation.network import ESP_PORT, Datagram, Host
+from simulation.network import AH_PORT, ESP_PORT, Datagram, Host
 from simulation.violation import Violation
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ IKE_SA_INIT, IKE_AUTH = 34, 35
 SK, SKF = 46, 53
 INITIATOR, RESPONSE = 0x08, 0x20
 AEAD_IV = 8
+AH_SPI_AT = 24  # behind an IPv4 header and the first word of AH
 CLUSTER_HOSTS = ("a", "b")
 _ESP = struct.Struct(">II")
 
@@ -110,13 +111,16 @@ class Record:
         self.datagrams += 1
         data, port = datagram.data, datagram.source[1]
         self.happened(host.name, data)
-        if port == ESP_PORT or (port == NAT_PORT and data[:4] != bytes(4)):
+        if port == AH_PORT:
+            self._protected(host, datagram, data[AH_SPI_AT:])
+        elif port == ESP_PORT or (port == NAT_PORT and data[:4] != bytes(4)):
             if len(data) > 8:
-                self._esp(host, datagram, data)
+                self._protected(host, datagram, data)
         else:
             self._ike(host, datagram, data[4:] if port == NAT_PORT else data)
 
-    def _esp(self, host: Host, datagram: Datagram, data: bytes) -> None:
+    def _protected(self, host: Host, datagram: Datagram, data: bytes) -> None:
+        """An ESP or AH packet from its SPI on; the IV, where there is one, comes behind the sequence number."""
         spi, number = _ESP.unpack_from(data)
         sa = (datagram.destination[0], spi, host.key_of(data[:4]))
         self._first_seen.setdefault(sa, self.timeline.time)
@@ -124,7 +128,7 @@ class Record:
         if number in numbers:
             self.violation("I2", f"{host.name} sends number {number} again on SPI {spi:#010x}")
         numbers.add(number)
-        self._iv(host, "ESP", sa, data[8 : 8 + AEAD_IV], _digest(data))
+        self._iv(host, "a packet", sa, data[8 : 8 + AEAD_IV], _digest(data))
 
     def _iv(self, host: Host, what: str, key: object, iv: bytes, digest: bytes) -> None:
         if self._ivs.setdefault((key, iv), digest) != digest:
