@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from ipsecha.cli.options import Json
+from ipsecha.cli.options import DEFAULT_SOCKET, Json, Socket
 from ipsecha.cli.output import console, emit, report
 from ipsecha.model.errors import ClusterError
 
@@ -41,6 +41,8 @@ def cluster() -> None:
       beta#  ipsecha cluster join beta --request beta.csr
       alpha# ipsecha cluster sign beta.csr --output beta.bundle
       beta#  ipsecha cluster join beta --bundle beta.bundle
+
+    [bold]A witness[/bold], on a third machine, gets its certificate in the same ways, under the name "witness".
 
     Private keys never leave the machine that they were made on.
     """
@@ -189,6 +191,53 @@ def sign(
     certificate = pki.issue(authority, parsed, _now())
     pki.write_new(output, certificate + authority.certificate.public_bytes(Encoding.PEM))
     _written(as_json, pki.requested_member(parsed), (output,), pki.readable_fingerprint(parsed))
+
+
+@app.command()
+def witness(
+    config: Annotated[Path, typer.Option("--config", "-c", help="The witness's file.", show_default=False)],
+) -> None:
+    """Run the witness, on a third machine: a vote for a pair whose members cannot see each other.
+
+    Example: ipsecha cluster witness --config /etc/ipsecha/witness.toml
+
+    Its certificate comes from the cluster's CA, for the name "witness":
+
+      alpha#   ipsecha cluster invite witness --listen 10.99.0.1:4602
+      witness# ipsecha cluster join --token ipsecha1-...
+
+    The members know it by [cluster] witness = "ADDRESS:PORT" in their policy.
+    """
+    from ipsecha.gateway.witness_server import run
+
+    raise typer.Exit(run(config))
+
+
+@app.command("serve-alone")
+def serve_alone(
+    yes: Annotated[bool, typer.Option("--yes", help="Yes, the other member serves nobody, and will not.")] = False,
+    as_json: Json.Option = False,
+    socket: Socket = Path(DEFAULT_SOCKET),
+) -> None:
+    """Let this member serve although nothing proves that the other one does not.
+
+    Example: the other machine is off, and the witness cannot be reached
+
+      ipsecha cluster serve-alone --yes
+
+    Look first: two members that serve at once divide the traffic, and each may accept what the other has accepted.
+    """
+    from ipsecha.gateway.control import ControlClient
+    from ipsecha.gateway.views import OutcomeView, from_answer
+
+    if not yes:
+        raise typer.BadParameter("is the other member really off? Say so with --yes", param_hint="--yes")
+    with ControlClient(socket) as client:
+        outcome = from_answer(client.request("serve-alone"), OutcomeView)
+    if as_json:
+        emit(outcome)
+    else:
+        report(outcome.text)
 
 
 def _now() -> datetime.datetime:

@@ -124,11 +124,8 @@ class Judgement(Voting):
 
     def _partner_dead(self, now: float) -> None:
         """Proof: the partner's process is gone and with it every key it held."""
-        if self.role in (Role.STANDBY, Role.HANDING_OVER):
-            self._decide(True, now)
-        elif self.role is Role.ACTIVE and (
-            self.log.backup is not BackupState.ABSENT or self.rivalry.exists or not self.alone_by_proof
-        ):
+        known = self.log.backup is BackupState.ABSENT and not self.rivalry.exists and self.alone_by_proof
+        if self.role in (Role.STANDBY, Role.HANDING_OVER) or (self.role is Role.ACTIVE and not known):
             self._decide(True, now)
 
     def _prefer_healthier(self, now: float) -> None:

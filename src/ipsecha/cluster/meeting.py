@@ -18,7 +18,6 @@ from enum import Enum
 
 from ipsecha.cluster.frames import Hello
 
-
 OWNER = 2
 """``Hello.state_rank`` of who owns the records, or did last."""
 

@@ -83,6 +83,7 @@ class Ownership:
         self._quiet_ticks = 0  # since the last frame on a channel that is up
         self._dismissal = 0  # as in Beat
         self._followed = b""  # boot id of the owner that our records came from
+        self._insists = False  # a silence was seen: the partner may have been voted for since
         self._proof = False  # of the partner's death, while the witness is asked (``voting``)
         self._clock_shift = 0.0  # asked for, and not yet in what the gateway calls now
         self._effects: list[fx.ClusterEffect] = []
@@ -177,7 +178,7 @@ class Ownership:
         self._hello_again(now)
 
     def _step_down(self, role: Role, reason: str) -> None:
-        self._owned = role is Role.ISOLATED
+        self._owned = self._insists = role is Role.ISOLATED
         self._dismissal = 0
         self.role = role
         self.in_sync = False

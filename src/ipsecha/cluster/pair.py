@@ -185,6 +185,7 @@ class PairMember(Judgement):
         self._act_on(meeting.judge(self._my_hello(now), hello, self.witness is not None), hello, now)
 
     def _act_on(self, verdict: Verdict, hello: Hello, now: float) -> None:
+        held = self.owns or self._owned or self.in_sync
         if self.owns and verdict in (Verdict.FOLLOW, Verdict.WAIT):
             self._step_down(Role.STARTING, f"{self._partner_name} is owner in epoch {hello.epoch:#x}")
             self._start_deadline = now + self.settings.start_wait_s
@@ -195,7 +196,7 @@ class PairMember(Judgement):
         elif verdict is Verdict.CLAIM:
             if self.witness is None or not hello.state_rank:
                 self._claim(hello, now)  # else it gives up its records first, and says so
-        elif verdict is Verdict.WAIT and self.witness is not None and (self.in_sync or self._owned):
+        elif verdict is Verdict.WAIT and self.witness is not None and held and not hello.active:
             self._give_up_records(now)
         elif verdict is Verdict.STAY and self.role is Role.HANDING_OVER and not hello.active:
             self._refused_handover("the channel broke before the partner took over", now)

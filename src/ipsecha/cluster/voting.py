@@ -41,7 +41,6 @@ class Voting(Ownership):
     def __init__(self, settings: PairSettings, entropy: Entropy) -> None:
         super().__init__(settings, entropy)
         self.witness = WitnessClient(settings.cluster, self._boot_id) if settings.witness else None
-        self._insists = False  # a silence was seen: the partner may have been voted for since
         self._waiting_ticks = 0
         self._told_epoch = 0
         self._told_unreachable = False
@@ -70,11 +69,11 @@ class Voting(Ownership):
             self.counters["malformed answers of the witness"] += 1
             self._reset_witness()
             return
+        if self.witness.line is not None and not (decided and decided[1]):
+            self._highest_epoch = max(self._highest_epoch, self.witness.line.epoch)
         if decided is None:
             return
         claim, granted = decided
-        assert self.witness.line is not None
-        self._highest_epoch = max(self._highest_epoch, self.witness.line.epoch)
         if granted and self._is_wanted(claim):
             self._granted(claim, now)
         elif granted:
@@ -134,7 +133,7 @@ class Voting(Ownership):
             return False
         if self._owned and not self.rivalry.exists:
             return False
-        return self.in_sync or not proof
+        return self._owned or self.in_sync or not proof
 
     def _act(self, proof: bool, now: float) -> None:
         """Silence or proof, without a witness or without anything at stake."""
@@ -228,10 +227,13 @@ class Voting(Ownership):
         if self.owns:
             self._start_deadline = now
             self._step_down(Role.ISOLATED, "the witness has voted for another")
+            self._owned = False
         elif self.in_sync:
             self.in_sync = False
             self.role = Role.STARTING
             self._start_deadline = now + self.settings.start_wait_s
+        else:
+            self._owned = False
         self._insists = False
 
     # Time

@@ -69,13 +69,18 @@ class ChannelEvents(msgspec.Struct, frozen=True):
 
 
 def tls_context(config: ChannelConfig, *, server: bool) -> ssl.SSLContext:
+    """As the settings of a channel say."""
+    return cluster_tls(config.certificate, config.private_key, config.ca, server=server)
+
+
+def cluster_tls(certificate: str, private_key: str, ca: str, *, server: bool) -> ssl.SSLContext:
     """TLS 1.3 only, both sides must show a certificate of the cluster's CA."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER if server else ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     context.check_hostname = False  # the name is a member's, not a host's: _Link compares it
     context.verify_mode = ssl.CERT_REQUIRED
-    context.load_cert_chain(config.certificate, config.private_key)
-    context.load_verify_locations(config.ca)
+    context.load_cert_chain(certificate, private_key)
+    context.load_verify_locations(ca)
     return context
 
 
@@ -265,7 +270,7 @@ class _Link(asyncio.Protocol):
         raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 3000)
         transport.set_write_buffer_limits(high=64 * 1024 * 1024)
-        self._accepted = self._channel.link_up(self, _common_name(transport.get_extra_info("peercert")))
+        self._accepted = self._channel.link_up(self, common_name_of(transport.get_extra_info("peercert")))
         if not self._accepted:
             transport.abort()
 
@@ -298,7 +303,7 @@ def _same_host(one: str, other: str) -> bool:
     return ipaddress.ip_address(one.partition("%")[0]) == ipaddress.ip_address(other.partition("%")[0])
 
 
-def _common_name(certificate: dict[str, Any] | None) -> str:
+def common_name_of(certificate: dict[str, Any] | None) -> str:
     for relative_name in (certificate or {}).get("subject", ()):
         for key, value in relative_name:
             if key == "commonName":

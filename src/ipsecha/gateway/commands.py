@@ -33,6 +33,7 @@ class Commands:
             "terminate": self._terminate,
             "rekey": self._rekey,
             "switchover": self._switchover,
+            "serve-alone": self._serve_alone,
             "reload": self._reload,
             "stop": self._stop_daemon,
         }
@@ -104,6 +105,15 @@ class Commands:
         except ClusterError as error:
             raise ControlError("failed", str(error)) from None
         return _outcome("switching over", 1)
+
+    def _serve_alone(self, arguments: dict[str, Any]) -> dict[str, Any]:
+        if self._side is None:
+            raise ControlError("failed", "a gateway without a cluster serves alone anyway")
+        try:
+            self._side.member.serve_alone(self._gateway.clock.now())
+        except ClusterError as error:
+            raise ControlError("failed", str(error)) from None
+        return _outcome("serving alone", 1)
 
     async def _reload(self, arguments: dict[str, Any]) -> dict[str, Any]:
         """Read the files again.  The policy and its secrets take effect at once; what belongs to the member or the

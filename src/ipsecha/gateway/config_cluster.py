@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ipsecha.cluster.witness import NAME
 from ipsecha.gateway import config_values as values
 from ipsecha.gateway.config_model import Alone, ClusterAddress, ClusterConfig, ClusterMode, CommitMode
 from ipsecha.gateway.config_table import Table
@@ -30,6 +31,7 @@ def read_cluster(root: Table) -> ClusterConfig | None:
         missed_beats=table.get("missed_beats", values.integer(2, 100), _PLAIN.missed_beats),
         alone=table.get("alone", values.choice(Alone), _PLAIN.alone),
         commit=table.get("commit", values.choice(CommitMode), _PLAIN.commit),
+        witness=table.get("witness", values.endpoint, None),
         start_wait_s=table.get("start_wait", values.duration(0.1, 600.0), _PLAIN.start_wait_s),
         after_failover=AfterFailover(
             rekey_all=table.get("rekey_after_failover", values.boolean, _PLAIN.after_failover.rekey_all),
@@ -40,6 +42,8 @@ def read_cluster(root: Table) -> ClusterConfig | None:
     count = table.length("members")
     if count not in (0, 2):
         table.problem("members", f"expected the two members of a hot-standby pair, found {count}")
+    if NAME in members:
+        table.problem("members", f'"{NAME}" is the name of the witness, not of a member')
     if len(set(members)) != len(members):
         table.problem("members", "expected names that differ, found one twice")
     if config.start_wait_s < config.heartbeat_s * config.missed_beats:

@@ -50,6 +50,7 @@ class ClusterConfig(msgspec.Struct, frozen=True):
     missed_beats: int = 3
     alone: Alone = Alone.CONTINUE
     commit: CommitMode = CommitMode.STRICT
+    witness: Address | None = None  # a third box with a vote
     start_wait_s: float = 3.0  # how long a member that starts looks for its partner before it goes on alone
     after_failover: AfterFailover = AfterFailover()
 

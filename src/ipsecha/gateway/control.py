@@ -28,7 +28,7 @@ MAX_REQUEST = 64 * 1024
 MAX_ANSWER = 512 * 1024 * 1024
 MAX_CLIENTS = 16
 CLIENT_TIMEOUT_S = 30.0
-COMMANDS = ("status", "sas", "initiate", "terminate", "rekey", "switchover", "reload", "stop")
+COMMANDS = ("status", "sas", "initiate", "terminate", "rekey", "switchover", "serve-alone", "reload", "stop")
 
 _log = logging.getLogger(__name__)
 

@@ -25,6 +25,7 @@ from ipsecha.gateway.core import Gateway
 from ipsecha.gateway.garbage import keep_collections_short
 from ipsecha.gateway.pair_side import PairSide
 from ipsecha.gateway.shared_addresses import AddressKeeper, KernelAddresses, NoAddresses, SharedAddress
+from ipsecha.gateway.witness_link import WitnessConfig, WitnessLink
 from ipsecha.ike.endpoint import IkeEndpoint
 from ipsecha.model.errors import IpsecHaError
 
@@ -111,6 +112,8 @@ class Daemon:
         self.side.beats.start(self.loop)
         self.side.start(self.gateway.clock.now(), time.time())
         await self.side.channel.start()
+        if self.side.witness is not None:
+            self.side.witness.start()
         self.gateway.wake()
 
     def stop(self) -> None:
@@ -142,6 +145,8 @@ class Daemon:
                 last_first.callback(self.side.addresses.close)
                 last_first.callback(self.side.beats.stop, self.loop)
                 last_first.push_async_callback(self.side.channel.stop)
+                if self.side.witness is not None:
+                    last_first.push_async_callback(self.side.witness.stop)
                 last_first.callback(self.side.end)
 
 
@@ -173,6 +178,7 @@ def _pair_side(gateway: Gateway, cluster: ClusterConfig, member: MemberConfig) -
         missed_beats=cluster.missed_beats,
         start_wait_s=cluster.start_wait_s,
         stop_when_alone=cluster.alone is Alone.STOP,
+        witness=cluster.witness is not None,
     )
     side = PairSide(gateway, PairMember(settings, os.urandom), _addresses(cluster, member))
     link = member.cluster
@@ -196,6 +202,9 @@ def _pair_side(gateway: Gateway, cluster: ClusterConfig, member: MemberConfig) -
     paths = [BeatPath("synch", link.listen, link.peers[partner])]
     paths += [BeatPath(beat.name, beat.local, beat.partner) for beat in link.beats]
     side.beats = Beats(tuple(paths), side.beat_received)
+    if cluster.witness is not None:
+        papers = str(link.certificate), str(link.private_key), str(link.ca)
+        side.witness = WitnessLink(WitnessConfig(cluster.witness, *papers), side.witness_events())
     return side
 
 

@@ -25,6 +25,7 @@ from ipsecha.gateway.compaction import Compaction
 from ipsecha.gateway.core import Gateway
 from ipsecha.gateway.output_commit import INITIATION, Changes
 from ipsecha.gateway.shared_addresses import ANNOUNCE_AT_S, LIFETIME_S, RENEW_S, AddressKeeper
+from ipsecha.gateway.witness_link import WitnessEvents, WitnessLink
 from ipsecha.model.errors import DataPlaneError
 from ipsecha.model.leases import Leasing
 from ipsecha.model.records import Address, LeaseEntry, decode_record, encode_record
@@ -59,6 +60,7 @@ class PairSide:
         self.addresses = addresses
         self.channel: SynchChannel
         self.beats: Beats
+        self.witness: WitnessLink | None = None
         self.compaction = Compaction(gateway)
         self.counters: Counter[str] = Counter()
         self.holds_addresses = False
@@ -88,6 +90,9 @@ class PairSide:
             fx.ClockOffset: self._shift_clock,
             fx.Forwarded: self._forwarded,
             fx.ClusterReport: _report,
+            fx.RaiseEpoch: lambda effect: self._take_place(effect.epoch),
+            fx.AskWitness: lambda effect: self.witness.send(effect.data) if self.witness is not None else None,
+            fx.ResetWitness: lambda effect: self.witness.reset() if self.witness is not None else None,
         }
 
     def start(self, now: float, wall_s: float) -> None:
@@ -171,6 +176,20 @@ class PairSide:
     def beat_received(self, path: str, beat: bytes) -> None:
         self.member.beat_received(path, beat, self.gateway.clock.now())
         self.gateway.wake()
+
+    def witness_events(self) -> WitnessEvents:
+        """What a connection to the witness calls."""
+
+        def tell(method: Callable[..., None], *arguments: Any) -> None:
+            method(*arguments, self.gateway.clock.now())
+            self.gateway.wake()
+
+        return WitnessEvents(
+            up=lambda: tell(self.member.witness_up),
+            down=lambda: tell(self.member.witness_down),
+            message=lambda data: tell(self.member.witness_answer, data),
+            refused=lambda why: log.error("the witness: %s", why),
+        )
 
     # Ownership
 

@@ -72,7 +72,7 @@ def _cluster_view(gateway: Gateway, side: PairSide, config: LoadedConfig) -> Clu
         commit=cluster.commit.value,
         open_sas=gateway.output.open_sas,
         suspects=len(gateway.endpoint.suspects) if member.owns else 0,
-        fencing="pair, no witness",
+        fencing=_fencing(member),
         addresses=tuple(f"{one.address}/{one.prefix_length}" for one in cluster.addresses),
         holds_addresses=side.holds_addresses,
         half_open=sharing_view(gateway.endpoint, gateway.clock.now()),
@@ -102,7 +102,15 @@ def protection(member: PairMember) -> str:
         return "protected" if member.channel_is_up else "reconnecting"
     if member.log.backup is BackupState.JOINING:
         return "joining"
+    if member.alone_by_vote:
+        return "unprotected (vote)"
     return "unprotected (proof)" if member.alone_by_proof else "unprotected (silence)"
+
+
+def _fencing(member: PairMember) -> str:
+    if member.witness is None:
+        return "pair, no witness"
+    return "pair with witness" if member.witness.connected else "pair with witness, which cannot be reached"
 
 
 def _partner_state(member: PairMember) -> str:

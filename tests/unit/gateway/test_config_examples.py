@@ -19,6 +19,7 @@ from ipsecha.gateway.config import (
     load_member,
     load_policy,
 )
+from ipsecha.gateway.config_witness import load_witness
 from ipsecha.lab.pki import Authority
 from ipsecha.model.identity import Identity, parse_identity
 from ipsecha.model.numbers import Encr, Group, IdType, Prf, TransformType
@@ -38,7 +39,7 @@ def copy(name: str, tmp_path: Path) -> Path:
     for ca in ("ca.crt", "example-ca.crt", "staff-ca.crt"):
         put(folder / ca, authority.certificate)
     names = {"berlin": "berlin.example.net", "vpn": "vpn.example.net"}
-    for stem in ("alpha", "beta", "north", "south", *names):
+    for stem in ("alpha", "beta", "north", "south", "witness", *names):
         credential = authority.issue(names.get(stem, stem))
         put(folder / f"{stem}.crt", credential.certificate)
         put(folder / f"{stem}.key", credential.private_key)
@@ -56,6 +57,9 @@ ALL = sorted(path.relative_to(EXAMPLES) for path in EXAMPLES.glob("*/*.toml"))
 @pytest.mark.parametrize("path", ALL, ids=str)
 def test_every_example_loads_without_a_warning(tmp_path: Path, path: Path) -> None:
     folder = copy(path.parts[0], tmp_path)
+    if path.name == "witness.toml":
+        assert load_witness(folder / path.name).members == ("alpha", "beta")
+        return
     load = load_policy if path.name == "policy.toml" else load_member
     assert load(folder / path.name).warnings == ()
     assert is_member_file(folder / path.name) == (path.name != "policy.toml")
@@ -67,7 +71,7 @@ def test_policies_can_be_checked_without_secrets(path: Path) -> None:
 
 
 def test_examples_were_found() -> None:
-    assert len(ALL) == 10
+    assert len(ALL) == 11
 
 
 @pytest.fixture

@@ -1,0 +1,155 @@
+"""The witness's ledger and a member's side of it: one vote for an epoch, whatever is lost, late or repeated."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ipsecha.cluster.witness import Kind, Ledger, Line, Reply, Request, WitnessClient
+from ipsecha.model.errors import ClusterError
+
+A, B = b"a" * 16, b"b" * 16
+E1, E2, E3 = 0x110, 0x121, 0x130
+
+
+def ledger(line: Line | None = None) -> Ledger:
+    return Ledger("berlin", ("alpha", "beta"), line or Line())
+
+
+def asked(kind: Kind, boot_id: bytes, epoch: int, base: int, number: int = 1) -> bytes:
+    return msgspec.msgpack.encode(Request(kind, number, "berlin", boot_id, epoch, base, 0x100))
+
+
+def granted(box: Ledger, member: str, data: bytes) -> bool:
+    return msgspec.msgpack.decode(box.answer(member, data), type=Reply).granted
+
+
+def test_of_two_members_that_know_the_same_the_first_one_wins() -> None:
+    box = ledger(Line(E1, A, "alpha", E1))
+    assert granted(box, "beta", asked(Kind.CLAIM, B, E2, E1))
+    assert not granted(box, "alpha", asked(Kind.CLAIM, A, E3, E1))
+    assert box.line.member == "beta"
+
+
+def test_a_ledger_that_lags_behind_still_votes_once() -> None:
+    box = ledger(Line(0x10, A, "alpha", 0x10))
+    assert granted(box, "alpha", asked(Kind.CLAIM, A, E3, E1))
+    assert not granted(box, "beta", asked(Kind.CLAIM, B, E3 + 1, E1))
+
+
+def test_whoever_has_no_records_wins_only_where_nobody_ever_owned() -> None:
+    assert granted(ledger(), "beta", asked(Kind.CLAIM, B, E1 + 1, 0))
+    assert not granted(ledger(Line(E1, A, "alpha", E1)), "beta", asked(Kind.CLAIM, B, E2, 0))
+
+
+def test_a_repeated_claim_wins_again() -> None:
+    box = ledger(Line(E1, A, "alpha", E1))
+    for _ in range(3):
+        assert granted(box, "beta", asked(Kind.CLAIM, B, E2, E1))
+
+
+def test_an_epoch_is_told_upwards_only() -> None:
+    box = ledger(Line(E2, B, "beta", E1))
+    assert not granted(box, "alpha", asked(Kind.TELL, A, E1, E1))
+    assert granted(box, "alpha", asked(Kind.TELL, A, E3, E3))
+    assert box.line.epoch == E3
+
+
+def test_only_the_holder_returns_and_only_what_it_holds() -> None:
+    box = ledger(Line(E1, A, "alpha", E1))
+    granted(box, "beta", asked(Kind.CLAIM, B, E2, E1))
+    assert not granted(box, "alpha", asked(Kind.RETURN, A, E2, E1))
+    assert not granted(box, "beta", asked(Kind.RETURN, B, E2 + 16, E1))
+    assert granted(box, "beta", asked(Kind.RETURN, B, E2, E1))
+    assert granted(box, "alpha", asked(Kind.CLAIM, A, E3, E1))
+
+
+@pytest.mark.parametrize(
+    ("member", "data"),
+    [
+        ("mallory", asked(Kind.LOOK, A, 0, 0)),
+        ("witness", asked(Kind.LOOK, A, 0, 0)),
+        ("alpha", b""),
+        ("alpha", b"\xc1"),
+        ("alpha", asked(Kind.CLAIM, A, E1, E2)),
+        ("alpha", asked(Kind.CLAIM, b"short", E2, E1)),
+        ("alpha", msgspec.msgpack.encode(Request(Kind.CLAIM, 1, "paris", A, E2, E1))),
+    ],
+)
+def test_hostile_messages_change_nothing(member: str, data: bytes) -> None:
+    box = ledger(Line(E1, A, "alpha", E1))
+    with pytest.raises(ClusterError):
+        box.answer(member, data)
+    assert box.line == Line(E1, A, "alpha", E1)
+
+
+@given(st.binary(max_size=200))
+def test_octets_of_any_kind_are_an_error_or_an_answer(data: bytes) -> None:
+    for act in (lambda: ledger().answer("alpha", data), lambda: WitnessClient("berlin", A).answer(data)):
+        try:
+            act()
+        except ClusterError:
+            continue
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from([Kind.CLAIM, Kind.TELL, Kind.RETURN, Kind.LOOK]), st.sampled_from("ab"))
+        .flatmap(lambda one: st.tuples(st.just(one), st.integers(0, 40), st.integers(0, 40)))
+        .filter(lambda one: one[2] <= one[1]),
+        max_size=30,
+    )
+)
+def test_no_two_members_hold_the_vote_on_the_same_base(steps: list[tuple[tuple[Kind, str], int, int]]) -> None:
+    """A base that has lost once loses for ever, unless the winner gives its vote back."""
+    box = ledger()
+    winners: dict[int, str] = {}
+    for (kind, who), term, base in steps:
+        epoch = term << 4 | "ab".index(who)
+        old = box.line
+        won = granted(
+            box, {"a": "alpha", "b": "beta"}[who], asked(kind, who.encode() * 16, epoch, min(base << 4, epoch))
+        )
+        if kind is Kind.RETURN and box.line != old:
+            winners.pop(old.epoch, None)
+        elif kind is Kind.CLAIM and won:
+            assert winners.setdefault(epoch, who) == who
+        if kind is not Kind.RETURN:
+            assert box.line.epoch >= old.epoch
+
+
+def test_a_claim_without_an_answer_is_repeated_on_the_next_connection() -> None:
+    box, client = ledger(Line(E1, A, "alpha", E1)), WitnessClient("berlin", B)
+    client.up()
+    lost = client.ask(E2, E1, E1)
+    box.answer("beta", lost)
+    client.down()
+    assert client.up() == lost
+    decided = client.answer(box.answer("beta", lost))
+    assert decided is not None
+    assert decided[1]
+    assert client.claim is None
+
+
+def test_a_connection_on_which_nothing_is_answered_is_found_out() -> None:
+    client = WitnessClient("berlin", A)
+    client.up()
+    for _ in range(5):
+        client.tick()
+    assert not client.is_dead
+    client.tick()
+    assert client.is_dead
+
+
+def test_after_a_refusal_a_member_waits_before_it_asks_again() -> None:
+    box, client = ledger(Line(E2, B, "beta", E1)), WitnessClient("berlin", A)
+    client.up()
+    decided = client.answer(box.answer("alpha", client.ask(E3, E1, E1)))
+    assert decided is not None
+    assert not decided[1]
+    assert not client.may_claim
+    for _ in range(10):
+        client.tick()
+    assert client.may_claim
