@@ -11,7 +11,7 @@ from ipsecha.ike import message_sync, window
 from ipsecha.model.effects import RaiseOutbound
 from ipsecha.model.numbers import ExchangeType, HeaderFlag, Notify, Payload
 from ipsecha.model.policy import Connection
-from ipsecha.model.records import ExchangeKind
+from ipsecha.model.records import ExchangeKind, IkeSa
 from ipsecha.wire.payloads.counter_sync import MessageIdSync, build_message_id_sync, parse_message_id_sync
 from ipsecha.wire.payloads.notify import build_notify
 
@@ -54,12 +54,14 @@ class SyncSteps(Steps):
         backup.cut = False
         self.take()
 
-    def ask(self, side: Side | None = None, *, message_ids: bool = True, delta: int = 0) -> list[Packet]:
-        """What the new owner sends to synchronise."""
+    def ask(
+        self, side: Side | None = None, *, message_ids: bool = True, delta: int = 0, sa: IkeSa | None = None
+    ) -> list[Packet]:
+        """What the new owner sends to synchronise its only IKE SA, or ``sa``."""
         member = side or self.a
 
         def start() -> None:
-            message_sync.start_sync(member.endpoint, member.sa, self.now, message_ids, delta)
+            message_sync.start_sync(member.endpoint, sa or member.sa, self.now, message_ids, delta)
             member.endpoint.end_step()
 
         return self.do(start)

@@ -59,7 +59,7 @@ LAST_TRIES = 3  # of a request that the cluster says it has seen
 
 _SYNC = int(ExchangeKind.MESSAGE_ID_SYNC)
 _INFORMATIONAL = int(ExchangeType.INFORMATIONAL)
-_REPEATED_FOR_NOTHING = (ExchangeKind.LIVENESS, ExchangeKind.NOTIFY)
+_REPEATED_FOR_NOTHING = (ExchangeKind.LIVENESS, ExchangeKind.NOTIFY, ExchangeKind.PROBE)
 
 
 # The cluster
@@ -209,6 +209,8 @@ def _answer(endpoint: IkeEndpoint, sa: IkeSa, message: _Message, now: float) -> 
     endpoint.touch(sa)
     text = f"{sa.remote[0]} has failed over: our message IDs from {sa.next_request_id}, its from {sync.send}"
     endpoint.report("peer-failed-over", text, sa.connection)
+    if sa.exchange is None:
+        endpoint.repairs.synchronised(endpoint, sa, now)
     window.run_queue(endpoint, sa, now)
 
 
