@@ -249,6 +249,9 @@ class PairMember(Judgement):
         if frame.epoch != self.epoch or self.role is not Role.ACTIVE or self.partner is None:
             self._send(frames.Nack(self.epoch))
             return
+        if self._proof and self.witness is not None and self.witness.claim is not None:
+            self._send(frames.Nack(self.epoch))  # its former process may have gone on with our SAs: the witness knows
+            return
         self._insists = self._proof = False  # whoever was dead or silent before, this one lives
         innocent = self.rivalry.heir == self.partner.boot_id and not self.rivalry.doubt
         self._dismissal = 0

@@ -147,10 +147,14 @@ def test_whoever_is_no_member_is_refused(play: Callable[[Scene], None], name: st
 def test_another_authority_does_not_get_beyond_tls(play: Callable[[Scene], None]) -> None:
     async def scene(box: Box) -> None:
         context = box.papers("alpha", Authority("Cluster")).client()
-        with pytest.raises((ssl.SSLError, OSError, asyncio.IncompleteReadError)):
+
+        async def asked() -> bytes:
             reader, writer = await asyncio.open_connection(*box.config.listen, ssl=context, server_hostname="")
             writer.write(LENGTH.pack(1) + b"x")
-            await reader.readexactly(1)
+            return await reader.readexactly(1)
+
+        with pytest.raises((ssl.SSLError, OSError, asyncio.IncompleteReadError)):
+            await asked()
 
     play(scene)
 

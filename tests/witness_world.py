@@ -1,0 +1,222 @@
+"""The pair of ``cluster_world`` with a witness: three boxes, every cable of which may fail, each way alone.
+
+With a witness nothing is excused.  Beside the checkers of the pair:
+
+| checker | what it finds |
+|---|---|
+| alone | two members that go beyond what both of them know, with the same records |
+| I3 | an inbound number accepted twice, whoever was cut off from whom |
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import Any
+
+from cluster_checkers import Node
+from cluster_faults import FAULTS, REPAIRS, settle
+from cluster_gateway import ModelGateway
+from cluster_world import World
+from ipsecha.cluster import effects as fx
+from ipsecha.cluster.pair import PairMember
+from ipsecha.cluster.witness import Ledger, Line
+from ipsecha.model.leases import Leasing
+from simulation.violation import Violation
+
+TO, FROM = "to", "from"
+
+
+class WitnessedGateway(ModelGateway):
+    def __init__(self, name: str, member: PairMember, judge: Any, ring: dict[type, Callable[[Any], None]]) -> None:
+        super().__init__(name, member, judge, ring)
+        self.to_witness = 0  # which connection; 0: none
+        self.actions |= {
+            fx.RaiseEpoch: lambda effect: judge.raised(self, effect.epoch),
+            fx.AskWitness: lambda effect: judge.asked(self, effect.data),
+            fx.ResetWitness: lambda effect: judge.hung_up(self),
+        }
+
+
+class WitnessedWorld(World):
+    def __init__(self, seed: int, *, member: type[PairMember] = PairMember, ledger: type[Ledger] = Ledger) -> None:
+        super().__init__(seed, member=member, gateway=WitnessedGateway, witness=True)
+        self.ledger_type = ledger
+        self.ledger = ledger("test", ("a", "b"), Line())
+        self.cut = {(index, way): False for index in (0, 1) for way in (TO, FROM)}
+        self.witness_runs = True
+        self._connections = 0
+        self._accepted: dict[int, set[int]] = {}
+        self._stalled: list[tuple[tuple[int, str], Callable[[], None]]] = []
+        self.at(0.0, self._seek_witness)
+
+    # Checkers
+
+    def accepted(self, gateway: ModelGateway, key: int, number: int) -> None:
+        super().accepted(gateway, key, number)
+        seen = self._accepted.setdefault(key, set())
+        if number in seen:
+            raise Violation("I3", f"{gateway.name} accepts number {number} of SA {key} again")
+        seen.add(number)
+
+    def raised(self, gateway: ModelGateway, epoch: int) -> None:
+        node = self._node_of(gateway)
+        self.note(f"alone {gateway.name} epoch {epoch:#x}")
+        if self._owners.setdefault(epoch, (node.index, node.boot)) != (node.index, node.boot):
+            raise Violation("I5", f"epoch {epoch:#x} taken again by {gateway.name}")
+        self._lineages[epoch] = gateway.lineage
+
+    def _carry_out(self, node: Node) -> None:
+        super()._carry_out(node)
+        if not all(each.alive for each in self.nodes):
+            return
+        a, b = (each.gateway for each in self.nodes)
+        if a.lineage == b.lineage and all(each.active and each.leasing is not Leasing.LEASED for each in (a, b)):
+            raise Violation("alone", f"{a.name} and {b.name} both go beyond what they both know")
+
+    # The third box
+
+    def witness(self, runs: bool) -> None:
+        """Stop or start it; a new process knows what is on disk."""
+        self.note(f"witness {'starts' if runs else 'stops'}")
+        self.witness_runs = runs
+        self.ledger = self.ledger_type("test", ("a", "b"), self.kept(self.ledger.line))
+        for node in self.nodes:
+            if node.boot and node.gateway.to_witness:
+                self._disconnect(node)
+
+    def kept(self, line: Line) -> Line:
+        return line
+
+    def cut_witness(self, index: int, way: str, cut: bool = True) -> None:
+        self.cut[index, way] = cut
+        if not cut:
+            stalled, self._stalled = self._stalled, []
+            for path, arrival in stalled:
+                if not self.cut[path]:
+                    arrival()
+                else:
+                    self._stalled.append((path, arrival))
+
+    def heal(self) -> None:
+        super().heal()
+        for index, way in self.cut:
+            self.cut_witness(index, way, False)
+        if not self.witness_runs:
+            self.witness(True)
+
+    def _seek_witness(self) -> None:
+        self.at(self.jitter(0.05), self._seek_witness)
+        for node in self.nodes:
+            reachable = self.witness_runs and not (self.cut[node.index, TO] or self.cut[node.index, FROM])
+            if node.alive and not node.gateway.to_witness and reachable:
+                self._connections += 1
+                node.gateway.to_witness = self._connections
+                self._tell_soon(node, lambda node=node: node.member.witness_up(self.time + node.skew))
+
+    def _disconnect(self, node: Node) -> None:
+        node.gateway.to_witness = 0
+        self._tell_soon(node, lambda: node.member.witness_down(self.time + node.skew))
+
+    def hung_up(self, gateway: WitnessedGateway) -> None:
+        gateway.to_witness = 0
+
+    def asked(self, gateway: WitnessedGateway, data: bytes) -> None:
+        node, connection = self._node_of(gateway), gateway.to_witness
+
+        def arrive() -> None:
+            if not self.witness_runs:
+                return
+            reply = self.ledger.answer("ab"[node.index], data)
+            self._under_way((node.index, FROM), lambda: self._answered(node, gateway, connection, reply))
+
+        if connection:
+            self._under_way((node.index, TO), arrive)
+
+    def _answered(self, node: Node, gateway: WitnessedGateway, connection: int, reply: bytes) -> None:
+        if gateway.to_witness == connection and node.gateway is gateway:
+            self._tell(node, node.boot, lambda: node.member.witness_answer(reply, self.time + node.skew))
+
+    def _under_way(self, path: tuple[int, str], arrival: Callable[[], None]) -> None:
+        """A cut path keeps what TCP will repeat, or loses it with its connection."""
+
+        def arrive() -> None:
+            if not self.cut[path]:
+                arrival()
+            elif self.random.random() < 0.7:
+                self._stalled.append((path, arrival))
+
+        self.at(self.jitter(self.delay_s), arrive)
+
+
+def _cut_witness(world: WitnessedWorld, node: Node) -> None:
+    for way in (TO, FROM):
+        world.cut_witness(node.index, way)
+
+
+def _one_way(world: WitnessedWorld, node: Node) -> None:
+    world.cut_witness(node.index, world.random.choice((TO, FROM)))
+
+
+def _restart(world: WitnessedWorld, node: Node) -> None:
+    world.witness(False)
+    world.run(world.random.choice((0.01, 0.3)))
+    world.witness(True)
+
+
+def _down(world: WitnessedWorld, node: Node) -> None:
+    world.witness(False)
+
+
+def _up(world: WitnessedWorld, node: Node) -> None:
+    if not world.witness_runs:
+        world.witness(True)
+    for way in (TO, FROM):
+        world.cut_witness(node.index, way, False)
+
+
+WITNESS_FAULTS: dict[str, Callable[[WitnessedWorld, Node], None]] = {
+    "witness cut": _cut_witness,
+    "witness one way": _one_way,
+    "witness restarts": _restart,
+    "witness down": _down,
+    "witness up": _up,
+}
+
+
+def judged(
+    seed: int,
+    faults: tuple[str, ...] = (),
+    *,
+    world: type[WitnessedWorld] = WitnessedWorld,
+    rounds: int = 20,
+    **types: Any,
+) -> WitnessedWorld:
+    """One run: faults of the pair and of the witness among traffic, then peace.  Raises Violation with its trace."""
+    played = world(seed, **types)
+    try:
+        _play(played, faults, rounds)
+    except Violation as violation:
+        violation.add_note("\n".join(played.log[-60:]))
+        raise
+    return played
+
+
+def _play(world: WitnessedWorld, faults: tuple[str, ...], rounds: int) -> None:
+    chance = random.Random(f"faults/{world.random.random()}")
+    every: dict[str, Callable[[Any, Node], None]] = {**FAULTS, **REPAIRS, **WITNESS_FAULTS}
+    kinds = list(faults) or chance.sample(sorted(FAULTS.keys() | WITNESS_FAULTS.keys()), chance.randint(2, 7))
+    world.faults = [kind for kind in kinds if kind in FAULTS and kind != "switchover and fault"] or ["crash"]
+    kinds += [*sorted(REPAIRS)[: chance.randint(1, 3)], "peace", "start", "witness up"]
+    world.start(0)
+    world.start(1)
+    world.run(3.0)  # a witness that nobody has ever reached knows nothing
+    for _ in range(rounds):
+        for _ in range(chance.randint(1, 6)):
+            world.traffic()
+            world.run(chance.random() * chance.choice((0.001, 0.01, 0.1)))
+        kind, node = chance.choice(kinds), chance.choice(world.nodes)
+        world.note(f"fault {kind} {'ab'[node.index]}")
+        every[kind](world, node)
+    settle(world)
+    world.expect_settled()
