@@ -218,6 +218,7 @@ def handle_request(endpoint: IkeEndpoint, sa: IkeSa, payloads: list[RawPayload],
     if connection is None or len(sa.children) >= MAX_CHILDREN:
         raise PeerError(Notify.NO_ADDITIONAL_SAS, f"{len(sa.children)} child SAs")
     narrowed = _narrow(connection, old, request)
+    endpoint.repairs.refuse_stale(endpoint, sa, old, narrowed.policy.name)
     return _answer(endpoint, sa, narrowed, old, request, now)
 
 

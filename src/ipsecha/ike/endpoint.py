@@ -74,6 +74,7 @@ class IkeEndpoint(Step):
         self.slots = tuple(slots)
         self.active = False
         self.incarnation = 0
+        self.active_since = 0.0
         self.timers = Timers()
         self.after_takeover = AfterTakeover()
         self.half_open = HalfOpenTable()
@@ -415,6 +416,7 @@ class IkeEndpoint(Step):
         ``failover``: the owner before was lost."""
         self.now = now
         self.incarnation = incarnation
+        self.active_since = now
         self.active = True
         self.after_takeover.begin(self, now, failover)
         self.asked_sync.clear()

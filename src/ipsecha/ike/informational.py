@@ -116,6 +116,7 @@ def _delete_children(endpoint: IkeEndpoint, sa: IkeSa, protocol: int, deletes: l
             answer.append(child.spi_in.to_bytes(4, "big"))
             children.remove(endpoint, sa, child)
             collisions.child_gone(endpoint, sa, child)
+            repair.child_deleted(endpoint, sa, child)
     return answer
 
 

@@ -3,15 +3,18 @@
 Theory of operation.  A record that was OPEN when its owner died makes the SA a *suspect*: with ``commit = "lazy"`` the
 peer may have seen steps that nobody else knows.  Nothing else is sent on it until it is repaired.
 
-Peers that support it agree on message IDs by RFC 6311 (``message_sync``).  All others are *probed*: an empty
-INFORMATIONAL under our next request ID n.  With a window of 1 (RFC 7296 section 2.3) a peer that expects
+Peers that support it agree on message IDs by RFC 6311 (``message_sync``).  All others are *probed* under our next
+request ID n.  With a window of 1 (RFC 7296 section 2.3) a peer that expects
 
     n        answers: nothing of ours was lost
     n + 1    takes it for a repetition and gives us the answer to the lost request n: what is in it tells what n was
     n + k    drops it, so we try n + 1, n + 2, ... a moment apart; one of them is one of the cases above
 
-A peer whose answers are merely late answers all probes in turn; then the last one counts, since its ID must not be used
-again.  A request that the record knows as being in flight is repeated first: it is as good as a probe.
+An answer to a lost request may also be late, or be played back by somebody who has recorded it.  So the probe is a
+request whose answer repeats something of it: the rekey of a child SA that does not exist, which changes nothing and is
+refused by CHILD_SA_NOT_FOUND with its random SPI (section 2.25).  Only that is the end; any other answer says no more
+than that the next message ID is due.  A slow peer answers all probes in turn; then the last one counts, since its
+ID must not be used again.  A request that the record knows as being in flight is repeated first.
 
 The peer's requests may be ahead of ours in the same way: it has had the answer to n, and our record has not.  Such a
 request is authentic, and proves by itself that n was answered, so a suspect takes it (IN_DOUBT, until the IKE SA is
@@ -32,12 +35,18 @@ import math
 from typing import TYPE_CHECKING
 
 from ipsecha.ike import attempts, bring_up, children, collisions, initiation, message_sync, window
+from ipsecha.ike.create_child import NONCE_LENGTH
 from ipsecha.ike.flags import CHANGING, IN_DOUBT, LEAVING, MESSAGE_ID_SYNC, OPEN, REMOTE_NAT
+from ipsecha.ike.negotiation import number_proposals
 from ipsecha.ike.suspects import Doubtful, Repair
-from ipsecha.model.numbers import ExchangeType, Payload, Protocol
+from ipsecha.model.errors import PeerError
+from ipsecha.model.numbers import ExchangeType, Notify, Payload, Protocol
 from ipsecha.model.records import Address, ChildSa, ChildState, Exchange, ExchangeKind, IkeSa, Task
 from ipsecha.wire.chain import RawPayload
 from ipsecha.wire.payloads.delete import parse_delete
+from ipsecha.wire.payloads.notify import build_notify, parse_notify
+from ipsecha.wire.payloads.sa import build_sa
+from ipsecha.wire.payloads.selectors import build_selectors
 
 if TYPE_CHECKING:
     from ipsecha.ike.endpoint import IkeEndpoint
@@ -49,6 +58,7 @@ GRACE_S = 0.4
 """For the answer to a request that the record knows as being in flight."""
 
 PROBES = 8
+REPETITIONS = 2 * PROBES
 
 YOUNG_S = 1.0
 """A child SA may be missing at the peer for so long after we made it."""
@@ -76,7 +86,7 @@ def begin(endpoint: IkeEndpoint, sa: IkeSa, now: float) -> None:
         _send_probe(endpoint, sa, repair, now)
     else:
         if exchange.kind == ExchangeKind.PROBE:  # a predecessor's
-            repair.probes = repair.unanswered = len(exchange.request)
+            repair.probes = min(len(exchange.request), PROBES // 2)
         endpoint.transmit(exchange.request, sa.local, sa.remote)
         repair.due_at = now + GRACE_S
     endpoint.touch(sa)
@@ -93,9 +103,10 @@ def waits(endpoint: IkeEndpoint, sa: IkeSa, now: float) -> bool:
     if repair is None:
         begin(endpoint, sa, now)
         return sa.local_spi in endpoint.suspects
-    if repair.syncing or sa.exchange is not None:
-        return False
-    _settle(endpoint, sa, now)
+    if sa.flags & LEAVING:
+        _clear(endpoint, sa)
+    elif not repair.syncing and sa.exchange is None:
+        _settle(endpoint, sa, now)
     return False
 
 
@@ -116,11 +127,12 @@ def fire(endpoint: IkeEndpoint, sa: IkeSa, now: float) -> None:
         message_sync.set_aside(endpoint, sa, now)
         repair.lost = True
         _send_probe(endpoint, sa, repair, now)
-    elif repair.unanswered < repair.probes or not repair.repeated:
+    elif (repair.catching_up or not repair.repeated) and repair.repetitions < REPETITIONS:
         repair.repeated = True
+        repair.repetitions += 1
         endpoint.transmit(exchange.request[:1], sa.local, sa.remote)
         repair.due_at = now + PAUSE_S
-    elif repair.probes < PROBES:
+    elif repair.probes < PROBES and not repair.catching_up:
         _send_probe(endpoint, sa, repair, now)
     else:
         _give_up(endpoint, sa, repair, exchange, now)
@@ -128,19 +140,43 @@ def fire(endpoint: IkeEndpoint, sa: IkeSa, now: float) -> None:
 
 def _send_probe(endpoint: IkeEndpoint, sa: IkeSa, repair: Repair, now: float) -> None:
     """One probe more, under the next message ID; those before are not answered."""
-    datagrams = window.seal_request(endpoint, sa, ExchangeType.INFORMATIONAL, [])
     exchange = sa.exchange
     if exchange is None:
-        exchange = sa.exchange = Exchange(ExchangeKind.PROBE, 0, (), now)
+        echo = endpoint.new_child_spi(sa.local_spi)
+        endpoint.release_child_spi(echo)
+        exchange = sa.exchange = Exchange(ExchangeKind.PROBE, 0, (), now, new_spi=echo.to_bytes(4, "big"))
         endpoint.in_flight[sa.local_spi] = None
+    exchange_type, payloads = _question(endpoint, sa, exchange.new_spi)
+    datagrams = window.seal_request(endpoint, sa, exchange_type, payloads)
     exchange.message_id = sa.next_request_id - 1
     exchange.request = (*exchange.request, *datagrams)
     repair.probes += 1
-    repair.unanswered += 1
     repair.due_at = now + PAUSE_S
     endpoint.count("probes")
     endpoint.touch(sa)
     endpoint.transmit(datagrams, sa.local, sa.remote)
+
+
+def _question(endpoint: IkeEndpoint, sa: IkeSa, echo: bytes) -> tuple[ExchangeType, window.Payloads]:
+    """The rekey of a child SA that does not exist; a mere sign of life where the policy knows no child SAs."""
+    connection = endpoint.connection_of(sa)
+    if connection is None or not connection.children:
+        return ExchangeType.INFORMATIONAL, []
+    policy = connection.children[0]
+    protocol = policy.proposals[0].protocol
+    return ExchangeType.CREATE_CHILD_SA, [
+        (Payload.NOTIFY, build_notify(Notify.REKEY_SA, protocol=protocol, spi=echo)),
+        (Payload.SA, build_sa(number_proposals(policy.proposals, echo))),
+        (Payload.NONCE, endpoint.entropy(NONCE_LENGTH)),
+        (Payload.TSI, build_selectors(policy.local_ts)),
+        (Payload.TSR, build_selectors(policy.remote_ts)),
+    ]
+
+
+def _is_echo(payloads: list[RawPayload], echo: bytes) -> bool:
+    """Whether this is the answer to our question, and to no other request that had the same message ID."""
+    notifies = [parse_notify(payload.body) for payload in payloads if payload.type == Payload.NOTIFY]
+    return any(notify.type == Notify.CHILD_SA_NOT_FOUND and notify.spi == echo for notify in notifies)
 
 
 def handle_response(
@@ -150,20 +186,24 @@ def handle_response(
     stand in ``exchange.request`` still."""
     repair = endpoint.suspects.get(sa.local_spi) or _NONE
     left = len(exchange.request) if sa.exchange is not None else 0
-    if repair.unanswered - left > 1:
+    answered = _is_echo(payloads, exchange.new_spi)
+    if not answered:
         repair.lost = True
-    if _learn(endpoint, sa, payloads):
-        repair.lost = True
-    repair.unanswered = left
+        _learn(endpoint, sa, payloads)
+    repair.catching_up = left > 0
+    repair.repeated = False
     if left:
         endpoint.transmit(exchange.request[:1], sa.local, sa.remote)
         repair.due_at = now + PAUSE_S
-    else:
+    elif answered or repair.probes >= PROBES or endpoint.connection_of(sa) is None:
         _settle(endpoint, sa, now)
+    else:
+        _send_probe(endpoint, sa, repair, now)
+        endpoint.rearm(sa)
 
 
-def _learn(endpoint: IkeEndpoint, sa: IkeSa, payloads: list[RawPayload]) -> bool:
-    """What the answer says about a request that was lost; False where it says nothing."""
+def _learn(endpoint: IkeEndpoint, sa: IkeSa, payloads: list[RawPayload]) -> None:
+    """What the answer says about a request that was lost."""
     for payload in payloads:
         if payload.type == Payload.DELETE:
             delete = parse_delete(payload.body)
@@ -173,7 +213,6 @@ def _learn(endpoint: IkeEndpoint, sa: IkeSa, payloads: list[RawPayload]) -> bool
                     _replace(endpoint, sa, child)
         elif payload.type == Payload.SA:
             endpoint.report("lost-child", f"{sa.remote[0]} has a child SA that is not known here", sa.connection)
-    return bool(payloads)
 
 
 def _settle(endpoint: IkeEndpoint, sa: IkeSa, now: float) -> None:
@@ -224,6 +263,40 @@ def _replace(endpoint: IkeEndpoint, sa: IkeSa, child: ChildSa) -> None:
     """The peer does not know ``child`` (any more)."""
     children.remove(endpoint, sa, child)
     collisions.child_gone(endpoint, sa, child)
+    if all(other.name != child.name for other in sa.children):
+        _queue(endpoint, sa, Task(ExchangeKind.NEW_CHILD, child=child.name))
+
+
+def refuse_stale(endpoint: IkeEndpoint, sa: IkeSa, old: ChildSa | None, name: str) -> None:
+    """Raise PeerError(TEMPORARY_FAILURE) for a request of the peer's on an SA in doubt, for a child SA in the place of
+    ``old`` or (None) for a new one called ``name``, that may be the repetition of one which a predecessor has granted:
+    we would make a child SA that the peer does not know.  We ask for one ourselves instead."""
+    if not sa.flags & IN_DOUBT:
+        return
+    if old is not None and _is_ours(endpoint, sa, old):
+        return
+    if old is not None:
+        _queue(endpoint, sa, Task(ExchangeKind.REKEY_CHILD, old.spi_in, old.name))
+    elif all(child.name != name for child in sa.children):
+        _queue(endpoint, sa, Task(ExchangeKind.NEW_CHILD, child=name))
+    raise PeerError(Notify.TEMPORARY_FAILURE, "updates were lost: we ask for the child SA ourselves")
+
+
+def _is_ours(endpoint: IkeEndpoint, sa: IkeSa, child: ChildSa) -> bool:
+    """Whether ``child`` was made since the takeover: a request that names it is no repetition, so that the
+    peer's message IDs are certain from now on."""
+    if child.created_at < endpoint.active_since:
+        return False
+    sa.flags &= ~IN_DOUBT
+    endpoint.touch(sa)
+    return True
+
+
+def child_deleted(endpoint: IkeEndpoint, sa: IkeSa, child: ChildSa) -> None:
+    """The peer has deleted ``child``.  One from before the takeover may have been replaced in a step that was lost:
+    a new one is made; a peer that does not want it deletes it once more."""
+    if not endpoint.repairs.knows(sa) or _is_ours(endpoint, sa, child):
+        return
     if all(other.name != child.name for other in sa.children):
         _queue(endpoint, sa, Task(ExchangeKind.NEW_CHILD, child=child.name))
 
@@ -331,3 +404,4 @@ class Repairs(Doubtful):
     leapt = staticmethod(leapt)
     hint = staticmethod(hint)
     synchronised = staticmethod(synchronised)
+    refuse_stale = staticmethod(refuse_stale)

@@ -18,14 +18,26 @@ Peer = tuple[str, Identity]
 class Repair:
     """One suspect that is being repaired.  ``due_at``: the next step of ours; infinity while others set the pace."""
 
-    __slots__ = ("doomed", "due_at", "hinted", "lost", "probes", "repeated", "replacement", "syncing", "unanswered")
+    __slots__ = (
+        "catching_up",
+        "doomed",
+        "due_at",
+        "hinted",
+        "lost",
+        "probes",
+        "repeated",
+        "repetitions",
+        "replacement",
+        "syncing",
+    )
 
     def __init__(self, *, syncing: bool = False) -> None:
         self.due_at = math.inf
         self.syncing = syncing  # by RFC 6311
         self.probes = 0  # sent
-        self.unanswered = 0  # of them
-        self.repeated = False
+        self.repeated = False  # the last of them
+        self.repetitions = 0
+        self.catching_up = False  # the peer answers, but has not come to the last probe yet
         self.lost = False  # an update has been lost for certain
         self.hinted = False  # somebody claims, unprotected, that the peer does not know the SA
         self.doomed = False  # no probe was answered
@@ -42,6 +54,9 @@ class Doubtful:
 
     def add(self, sa: IkeSa) -> None:
         self._peers.setdefault(sa.remote[0], {}).setdefault((sa.connection, sa.remote_id), False)
+
+    def knows(self, sa: IkeSa) -> bool:
+        return (sa.connection, sa.remote_id) in self._peers.get(sa.remote[0], ())
 
     def at(self, address: str) -> list[Peer]:
         return list(self._peers.get(address, ()))
