@@ -15,7 +15,7 @@ test: $(VENV) packages  ## everything; tests that need root or a real peer are s
 test-fast: $(VENV)  ## no root, no real peers, under two minutes
 	@$(BIN)/python -m pytest -rs -m "not root and not peer and not slow" $(TESTS)
 
-sim: $(VENV)  ## simulated clusters under random faults, one world a seed: make sim SEEDS=1000 SIM="--first 5000"
+sim: $(VENV)  ## simulated clusters under random faults, and broken ones that are found out: make sim SEEDS=1000 SIM=-h
 	@PYTHONPATH=tests $(BIN)/python -m simulation $(or $(SEEDS),200) $(SIM)
 
 check: $(VENV)  ## style, types, layers, sizes

@@ -60,6 +60,7 @@ class Checkers:
         self.nodes = [Node(0), Node(1)]
         self.log: list[str] = []
         self.failovers = self.packets = self.frames = 0
+        self.has_split = False  # both members have used their SAs at the same time
         self.trace = 0  # a checksum of all that became visible outside
         self._owners: dict[int, tuple[int, int]] = {}
         self._lineages: dict[int, int] = {}  # by epoch
@@ -116,7 +117,9 @@ class Checkers:
     def accepted(self, gateway: ModelGateway, key: int, number: int) -> None:
         self.packets += 1
         other = self.nodes[1 - self._node_of(gateway).index]
-        cut_off = gateway.leasing is Leasing.LANE or (other.alive and other.gateway.active)
+        both = other.alive and other.gateway.active
+        self.has_split |= both
+        cut_off = gateway.leasing is Leasing.LANE or both
         seen = self._inbound.setdefault(key, {})
         if number in seen and not (cut_off or seen[number][1]):
             raise Violation("I3", f"{gateway.name} accepts number {number} of SA {key} after {seen[number][0]}")

@@ -1,47 +1,154 @@
-"""``python -m simulation [seeds] [--first N] [--variant NAME]``: many seeds, with progress; failing ones are shown."""
+"""``python -m simulation [seeds]``: simulated clusters under random faults, and the broken ones that must be found out.
+
+Each seed is one world at every level of simulation.  A seed that fails is cut down to the events that it takes, and
+told as a story with its trace.
+"""
 
 from __future__ import annotations
 
 import argparse
-import logging
 import sys
 import time
-from collections import Counter
+from multiprocessing.pool import Pool
+from pathlib import Path
 
-from simulation.play import judged
-from simulation.record import Violation
+import msgspec
+
+from simulation import reporting
+from simulation.broken import BROKEN, Finding
+from simulation.levels import LEVELS, SOUND, WHOLE_TRACE, faults_of, replay
+from simulation.plan import Plan, decode_plan, encode_plan
+from simulation.reporting import Screen
+from simulation.running import Failure, Tally, carry_out, find, jobs_for, quiet, rarest_first, workers
+from simulation.shrink import Shrinker, finding
+from simulation.table import recorded, write_table
+
+IDLE = "gets Pulse"
+REGRESSIONS = Path(__file__).parent / "regressions"
 
 
 def main() -> int:
     arguments = _arguments()
-    logging.getLogger("ipsecha").setLevel(logging.CRITICAL)
-    began, failed, seen = time.monotonic(), Counter[str](), Counter[str]()
-    for count, seed in enumerate(range(arguments.first, arguments.first + arguments.seeds), start=1):
-        try:
-            world = judged(seed)
-            seen["datagrams"] += world.record.datagrams
-            seen["packets delivered"] += world.record.deliveries
-            seen["activations"] += world.failovers
-            seen["runs with a split"] += world.record.has_split
-        except Violation as violation:
-            failed[violation.checker] += 1
-            text = "\n".join(violation.__notes__) if arguments.trace else ""
-            sys.stdout.write(f"\rseed {seed}: {violation}\n{text}\n" if text else f"\rseed {seed}: {violation}\n")
-            if arguments.trace:
-                break
-        sys.stdout.write(
-            f"\r{count} seeds, {count / (time.monotonic() - began):.1f} a second, {sum(failed.values())} failed "
-        )
-        sys.stdout.flush()
-    sys.stdout.write(f"\n{dict(seen)} {dict(failed) or ''}\n")
-    return 1 if failed else 0
+    screen = Screen()
+    quiet()
+    if arguments.replay:
+        return _show(screen, decode_plan(arguments.replay.read_bytes()))
+    if arguments.seed is not None:
+        return _one(screen, arguments)
+    try:
+        return _many(screen, arguments)
+    except KeyboardInterrupt:
+        screen.say("interrupted")
+        return 130
+
+
+def _many(screen: Screen, arguments: argparse.Namespace) -> int:
+    levels = tuple(arguments.level or LEVELS)
+    missed = 0
+    failures: list[Failure] = []
+    with workers(arguments.jobs) as pool:
+        if not arguments.only_variants:
+            failures = _seeds(screen, pool, levels, arguments.first, arguments.seeds)
+        if not arguments.no_variants:
+            missed = _variants(screen, pool, levels, arguments.write_table)
+    for failure in failures[: arguments.shrink]:
+        _shrink(screen, failure, arguments.keep)
+    return 1 if failures or missed else 0
+
+
+def _seeds(screen: Screen, pool: Pool, levels: tuple[str, ...], first: int, seeds: int) -> list[Failure]:
+    failures: list[Failure] = []
+    began, tallies = time.monotonic(), {level: Tally() for level in levels}
+    try:
+        with screen.progress("seeds", seeds) as progress:
+            for batch in pool.imap_unordered(carry_out, jobs_for(levels, first, seeds)):
+                failures += batch.failures
+                for failure in batch.failures:
+                    screen.say(f"seed {failure.seed}, level {failure.level}: {failure.text.splitlines()[0]}")
+                tallies = {level: tallies[level].plus(batch.tallies[level]) for level in levels}
+                progress.advance(batch.seeds, reporting.in_brief(tallies, failures))
+    finally:
+        reporting.summary(screen, tallies, failures, time.monotonic() - began)
+    return failures
+
+
+def _variants(screen: Screen, pool: Pool, levels: tuple[str, ...], write: bool) -> int:
+    """How many of the broken variants were not found out as they should."""
+    names = [name for name, broken in BROKEN.items() if broken.level in levels]
+    found: dict[str, Finding] = {}
+    with screen.progress("broken clusters", len(names)) as progress:
+        for name, one in pool.imap_unordered(find, rarest_first(names, recorded())):
+            found[name] = one
+            progress.advance(1, f"{name}: {one.checker or 'not found out'}")
+    missed = reporting.variants(screen, found)
+    if write and not missed:
+        write_table(found)
+    return missed
+
+
+def _plan_of(level: str, seed: int, variant: str = SOUND) -> Plan | None:
+    draw = LEVELS[level].draw
+    if draw is None:
+        return None
+    return msgspec.structs.replace(draw(seed, faults_of(level, variant)), variant=variant)
+
+
+def _shrink(screen: Screen, failure: Failure, keep: bool) -> None:
+    plan = _plan_of(failure.level, failure.seed)
+    found = finding(plan) if plan is not None else None
+    if plan is None or found is None:
+        screen.say(f"seed {failure.seed}, level {failure.level} cannot be shrunk: {failure.text}")
+        return
+    with screen.progress(f"shrinking seed {failure.seed}", None) as progress:
+        shrinker = Shrinker(plan, found, lambda smaller: progress.advance(1, f"{len(smaller.events)} events"))
+        plan = shrinker.shrink()
+    _show(screen, plan)
+    if keep:
+        path = REGRESSIONS / f"{plan.level}-{failure.seed}-{failure.checker}.json"
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(encode_plan(plan))
+        screen.say(f"kept as {path}: the tests replay it from now on")
+
+
+def _one(screen: Screen, arguments: argparse.Namespace) -> int:
+    """One seed, told whole; shrunk where it fails and ``--keep`` or ``--shrink`` ask for it."""
+    plan = _plan_of((arguments.level or ["full"])[0], arguments.seed, arguments.variant)
+    if plan is None:
+        screen.say("this level has no plans")
+        return 2
+    found = finding(plan)
+    if found is not None and arguments.shrink:
+        plan = Shrinker(plan, found).shrink()
+    return _show(screen, plan)
+
+
+def _show(screen: Screen, plan: Plan) -> int:
+    """The story of a plan, its trace, and what came of it."""
+    screen.say(plan.story())
+    if found := finding(plan, WHOLE_TRACE):
+        screen.say("\n".join(line for line in "\n".join(found.__notes__).splitlines() if IDLE not in line))
+        screen.say(str(found))
+        return 1
+    outcome = replay(plan)
+    screen.say(f"{outcome.failovers} failovers, {outcome.packets} packets; trace {outcome.trace}")
+    return 0
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Simulate a cluster with its peers, one world a seed.")
-    parser.add_argument("seeds", type=int, nargs="?", default=100)
-    parser.add_argument("--first", type=int, default=0, help="the first seed")
-    parser.add_argument("--trace", action="store_true", help="stop at the first failing seed and show its trace")
+    parser = argparse.ArgumentParser(prog="python -m simulation", description=__doc__)
+    add = parser.add_argument
+    add("seeds", type=int, nargs="?", default=200, help="how many (default: 200)")
+    add("--first", type=int, default=0, help="the first seed")
+    add("--level", action="append", choices=sorted(LEVELS), help="only this level; may be repeated")
+    add("--jobs", type=int, default=0, help="processes (default: one a core)")
+    add("--only-variants", "--variants", action="store_true", help="only the clusters that are broken on purpose")
+    add("--no-variants", action="store_true", help="leave them out")
+    add("--write-table", action="store_true", help="write what was found out about them to docs/simulation.md")
+    add("--shrink", type=int, default=1, metavar="N", help="cut so many failing seeds down (default: 1)")
+    add("--keep", action="store_true", help="keep what is left of them as regressions")
+    add("--seed", type=int, help="play this seed alone, and tell all of it")
+    add("--variant", default=SOUND, help="with --seed: members broken in this way")
+    add("--replay", type=Path, metavar="FILE", help="play a plan that was kept, and tell all of it")
     return parser.parse_args()
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import NamedTuple
@@ -12,7 +11,7 @@ from ipsecha.ike.endpoint import IkeEndpoint
 from simulation.play import judged
 from simulation.variants import VARIANTS
 from simulation.variants_numbers import NUMBER_VARIANTS
-from simulation.variants_pair import PAIR_VARIANTS, judged_pair
+from simulation.variants_pair import PAIR_VARIANTS, judged_pair, spoken
 from simulation.violation import Violation
 from simulation.world import Variant
 
@@ -45,10 +44,6 @@ def first_finding(broken: Broken, seeds: int = SEEDS) -> Finding:
     return Finding("", seeds)
 
 
-def _spoken(name: str) -> str:
-    return re.sub(r"(?<=[a-z])(?=[A-Z])", "-", name).lower()
-
-
 def _first_sentence(text: str | None) -> str:
     return " ".join((text or "").split("\n\n")[0].split()).rstrip(".")
 
@@ -69,7 +64,7 @@ def _all() -> Iterator[Broken]:
         member, checkers, _ = broken
         yield Broken(
             "pair",
-            _spoken(member.__name__),
+            spoken(member.__name__),
             _first_sentence(member.__doc__),
             frozenset(checkers),
             partial(judged_pair, broken),

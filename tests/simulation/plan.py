@@ -25,6 +25,8 @@ class Event(msgspec.Struct, frozen=True, omit_defaults=True):
     def __str__(self) -> str:
         if self.what == PACKETS:
             return f"{self.count} packets each way" if self.count else "traffic"
+        if ": " in self.what:
+            return f"{self.what}, at act {self.count} of {'the backup' if self.member else 'the owner'}"
         return f"{'ab'[self.member]}: {self.what.replace('_', ' ')}"
 
 
@@ -39,10 +41,12 @@ class Plan(msgspec.Struct, frozen=True, omit_defaults=True):
     kinds: tuple[str, ...] = ()
     variant: str = "sound"
     found: str = ""  # the checker that found something when this was kept, and what
+    about: str = ""  # what was wrong
 
     def story(self) -> str:
         """What happens in it, one line an event, packets gathered."""
         lines = [f"level {self.level}, seed {self.seed}, {self.peers or 'some'} peers, {self.variant} members"]
+        lines += [self.about] if self.about else []
         time, packets = 0.0, 0
         for event in self.events:
             time += event.pause_s

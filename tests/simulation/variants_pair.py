@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from cluster_faults import judged, owner_dies_behind_a_cut_cable
@@ -183,6 +184,11 @@ PAIR_VARIANTS: tuple[Broken, ...] = (  # with the checkers that may be first, an
     (RoleKeptSecret, {"stuck"}, ("crash",)),
     (DismissalIgnored, {"I2", "I3"}, ()),
 )
+
+
+def spoken(name: str) -> str:
+    """``AckBeforeApply`` as it stands in the table."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "-", name).lower()
 
 
 def judged_pair(broken: Broken, seed: int) -> World:

@@ -1,0 +1,126 @@
+"""The kinds of worlds that there are, from the smallest to the whole, behind one interface.
+
+| level | what runs in it | what it is good at |
+|---|---|---|
+| pair | two ``PairMember``s around a model of a data plane | many failovers: ownership, leases, lanes, the channel |
+| witness | the same, with a witness and cuts between all three | nothing is excused |
+| boundaries | the whole, one story and one fault at every act of it | a failover in milliseconds |
+| full | members and peers of the product's own parts; only what is outside of them is simulated | everything |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import cluster_faults
+import witness_world
+from ipsecha.cluster.pair import PairMember
+from simulation import boundaries, play
+from simulation.plan import Plan
+from simulation.variants import VARIANTS
+from simulation.variants_numbers import NUMBER_VARIANTS
+from simulation.variants_pair import PAIR_VARIANTS, spoken
+from simulation.violation import Violation
+from simulation.world import Variant, World
+
+SOUND = "sound"
+LAST_LINES = 120
+WHOLE_TRACE = 1_000_000
+
+
+class Outcome(NamedTuple):
+    """What came of runs; they add up.  ``failovers``: activations but for cold starts."""
+
+    failovers: int = 0
+    datagrams: int = 0  # between the gateways, and frames between the members
+    packets: int = 0  # that reached their ends
+    splits: int = 0  # runs in which both members went on alone
+    seconds: float = 0.0  # of simulated time
+    trace: str = ""  # a hash of all that became visible outside
+
+    def plus(self, other: Outcome) -> Outcome:
+        return Outcome(*(one + two for one, two in zip(self[:-1], other[:-1], strict=True)))
+
+
+class Level(NamedTuple):
+    """``judge(seed)`` and ``replay(plan, lines)`` raise Violation, with the end of the trace as its note."""
+
+    judge: Callable[[int], Outcome]
+    draw: Callable[[int, Sequence[str]], Plan] | None = None
+    replay: Callable[[Plan, int], Outcome] | None = None
+
+
+def _replay_pair(plan: Plan, lines: int = LAST_LINES) -> Outcome:
+    members = {spoken(broken[0].__name__): broken[0] for broken in PAIR_VARIANTS} | {SOUND: PairMember}
+    world = cluster_faults.replayed(plan, members[plan.variant], lines)
+    return Outcome(world.failovers, world.frames, world.packets, world.has_split, world.time, f"{world.trace:08x}")
+
+
+def _variant(name: str) -> Variant | None:
+    return None if name == SOUND else {**VARIANTS, **NUMBER_VARIANTS}[name][0]
+
+
+def _outcome(world: World) -> Outcome:
+    record = world.record
+    return Outcome(world.failovers, record.datagrams, record.deliveries, record.has_split, world.time, record.trace)
+
+
+def _replay_full(plan: Plan, lines: int = LAST_LINES) -> Outcome:
+    return _outcome(play.replayed(plan, _variant(plan.variant), lines))
+
+
+class _CountedWalk(boundaries.Walk):
+    """A walk may go through several worlds."""
+
+    def __init__(self, plan: Plan, variant: Variant | None) -> None:
+        super().__init__(plan, variant)
+        self.outcome = Outcome()
+
+    def begin(self) -> None:
+        if self.worlds:
+            self.close()
+        super().begin()
+
+    def close(self) -> None:
+        outcome = self.outcome.plus(_outcome(self.world))
+        self.outcome = outcome._replace(trace=self.world.record.trace)
+
+
+def _replay_walk(plan: Plan, lines: int = LAST_LINES) -> Outcome:
+    walk = _CountedWalk(plan, _variant(plan.variant))
+    try:
+        walk.play()
+    except Violation as violation:
+        violation.add_note("\n".join([f"seed {plan.seed}", *walk.world.record.lines[-lines:]]))
+        raise
+    walk.close()
+    return walk.outcome
+
+
+def _judge_witnessed(seed: int) -> Outcome:
+    world = witness_world.judged(seed)
+    return Outcome(world.failovers, world.frames, world.packets, world.has_split, world.time, f"{world.trace:08x}")
+
+
+LEVELS: dict[str, Level] = {
+    "pair": Level(lambda seed: _replay_pair(cluster_faults.draw(seed)), cluster_faults.draw, _replay_pair),
+    "witness": Level(_judge_witnessed),
+    "boundaries": Level(lambda seed: _replay_walk(boundaries.draw(seed)), boundaries.draw, _replay_walk),
+    "full": Level(lambda seed: _replay_full(play.draw(seed)), play.draw, _replay_full),
+}
+
+
+def replay(plan: Plan, lines: int = LAST_LINES) -> Outcome:
+    """Play a plan.  Raises Violation; KeyError for a level or variant that does not exist."""
+    play_it = LEVELS[plan.level].replay
+    assert play_it is not None, "a plan comes from a level that has plans"
+    return play_it(plan, lines)
+
+
+def faults_of(level: str, variant: str) -> tuple[str, ...]:
+    """The kinds of faults under which a broken variant shows soonest; none: any."""
+    if level == "pair":
+        return {spoken(broken[0].__name__): broken[2] for broken in PAIR_VARIANTS}.get(variant, ())
+    known = {**VARIANTS, **NUMBER_VARIANTS}
+    return known[variant][0].faults if variant in known else ()
