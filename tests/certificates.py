@@ -1,13 +1,15 @@
 """A small certification authority for tests: roots, intermediates and end entities, good and bad in every way.
 
 Certificates are valid from 2020 to 2099 unless a test says otherwise, so that they serve with a fixed clock and with
-the real one.  Keys are made once per kind and name of the key, because RSA keys are slow to make.
+the real one.  Keys are made once per kind and name of the key, because RSA keys are slow to make; what is Ed25519
+throughout is the same in every run.
 """
 
 from __future__ import annotations
 
 import datetime
 import functools
+import hashlib
 import ipaddress
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -16,7 +18,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 from cryptography.x509.oid import NameOID
 
 PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | Ed25519PrivateKey
@@ -33,7 +35,7 @@ def private_key(kind: str, name: str) -> PrivateKey:
     if kind.startswith("rsa"):
         return rsa.generate_private_key(public_exponent=65537, key_size=int(kind[3:] or 2048))
     if kind == "ed25519":
-        return Ed25519PrivateKey.generate()
+        return Ed25519PrivateKey.from_private_bytes(hashlib.sha256(name.encode()).digest())
     curves = {"p256": ec.SECP256R1(), "p384": ec.SECP384R1(), "p521": ec.SECP521R1(), "secp256k1": ec.SECP256K1()}
     return ec.generate_private_key(curves[kind])
 
@@ -175,12 +177,14 @@ def _certify(
     valid: tuple[datetime.datetime, datetime.datetime],
     extensions: Sequence[tuple[x509.ExtensionType, bool]],
 ) -> bytes:
+    public_key = key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    identity = hashlib.sha256(subject.public_bytes() + public_key + repr(valid).encode()).digest()
     builder = (
         x509.CertificateBuilder()
         .subject_name(subject)
         .issuer_name(issuer)
         .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
+        .serial_number(int.from_bytes(identity[:19], "big") | 1 << 150)
         .not_valid_before(valid[0])
         .not_valid_after(valid[1])
     )

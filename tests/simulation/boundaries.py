@@ -29,8 +29,9 @@ PATIENCE_S = 0.05
 STEP_S, LONGEST_STEP_S = 0.004, 0.1
 TAKEOVER_S = 3.0
 """After every fault there is one owner within so long."""
-ANSWERED_S = 8.0
-"""So long after a takeover every request has its answer: repetitions, and what the peer puts off for a while."""
+ANSWERED_S = 25.0
+"""So long after a takeover every request has its answer: the longest is what two rekeys take that refuse each other,
+with pauses that double, and have met four times."""
 PROTECTED_S = 8.0
 """So long after everything has been mended a backup is in sync."""
 PASSES_S = (0.06, 0.3, 0.8)

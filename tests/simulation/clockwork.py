@@ -12,6 +12,8 @@ from ipsecha.gateway.clock import ClusterClock
 
 WALL_AT_START = 1_700_000_000.0
 LATENESS_S = 0.00005
+MOST_BEHIND_S = 1.0
+"""A slow process falls behind no more than this."""
 
 
 class Killed(BaseException):
@@ -91,8 +93,8 @@ class Process:
         if not self.alive:
             raise Killed
         if self.pause_s:
-            busy_s = max(self._stopped_until - self.timeline.time, 0.0)
-            self.stop_for(busy_s + self.timeline.jitter(self.pause_s))
+            behind_s = max(self._stopped_until - self.timeline.time, 0.0)
+            self.stop_for(min(behind_s + self.timeline.jitter(self.pause_s), MOST_BEHIND_S))
         if self.acts_left is not None:
             self.acts_left -= 1
             if self.acts_left < 0:
@@ -195,11 +197,12 @@ class SimulatedLoop:
 
 
 class SimulatedClock(ClusterClock):
-    """Members' clocks disagree by ``skew_s`` until they have met."""
+    """Members' clocks disagree by ``skew_s`` until they have met, run at rates of their own and may jump."""
 
-    def __init__(self, timeline: Timeline, skew_s: float) -> None:
+    def __init__(self, timeline: Timeline, skew_s: float, rate: float = 1.0) -> None:
         self._timeline = timeline
-        self._offset_s = WALL_AT_START + skew_s
+        self._rate = rate
+        self._offset_s = WALL_AT_START + skew_s + timeline.time * (1.0 - rate)
 
     def now(self) -> float:
-        return self._timeline.time + self._offset_s
+        return self._timeline.time * self._rate + self._offset_s

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from ipsecha.model.errors import ClusterError
 from ipsecha.model.records import ChildState
 from simulation.gateways import MemberNode, Node, PeerNode
+from simulation.hostile import dawdle, deaf, flood, forge, repeat_wildly, roam, wrong_message_ids
 from simulation.synch import PATHS
 from simulation.world import World
 
@@ -37,6 +38,32 @@ def restart(world: World, node: MemberNode) -> None:
 
 def hang(world: World, node: MemberNode) -> None:
     node.process.stop_for(world.random.choice((0.05, 0.2, 0.35, 0.6, 1.5)) * (0.8 + 0.4 * world.random.random()))
+
+
+def crash_both(world: World, node: MemberNode) -> None:
+    """One soon after the other; the first may be back by then, in sync or not."""
+    node.process.kill()
+    later = world.random.choice((0.0, 0.01, 0.1, 0.5))
+    if world.random.random() < 0.5:
+        world.timeline.at(later * world.random.random(), restart, world, node)
+    world.timeline.at(later, _crash_unless_over, world, world.members[1 - node.index])
+
+
+def _crash_unless_over(world: World, node: MemberNode) -> None:
+    if not world.over:
+        crash(world, node)
+
+
+def slow(world: World, node: MemberNode) -> None:
+    """Each act takes a while: an overloaded host, swapping."""
+    node.process.pause_s = world.random.choice((0.001, 0.01, 0.05))
+
+
+def jump_clock(world: World, node: MemberNode) -> None:
+    """The clock of the cluster on one member, forwards or back; and the one on the wall, by days."""
+    clock, seconds = node.gateway.clock, world.random.choice((-0.3, 0.3, 2.0, 40.0))
+    node.wall_skew_s += world.random.choice((-1e6, -10.0, 10.0, 1e6))
+    node.process.run(clock.shift, seconds)
 
 
 def restart_peer(world: World, node: MemberNode) -> None:
@@ -145,6 +172,16 @@ def rekey_ike(world: World, node: MemberNode) -> None:
             gateway.ask(gateway.endpoint.rekey_ike, spi, gateway.now())
 
 
+def rekey_at_once(world: World, node: MemberNode) -> None:
+    """Both sides of every IKE SA, at the same moment."""
+    for gateway in [*world.peers, *(one for one in world.members if one.process.alive and one.member.owns)]:
+        for spi, sa in list(gateway.endpoint.sas.items())[:4]:
+            if world.random.random() < 0.5:
+                gateway.ask(gateway.endpoint.rekey_ike, spi, gateway.now())
+            for child in sa.children if world.random.random() < 0.7 else ():
+                gateway.ask(gateway.endpoint.rekey_child, child.spi_in, gateway.now())
+
+
 def check_liveness(world: World, node: MemberNode) -> None:
     for gateway in _gateways(world):
         for spi in list(gateway.endpoint.sas)[:4]:
@@ -172,10 +209,15 @@ def peace(world: World, node: MemberNode) -> None:
     for member in world.members:
         member.host.carrier = True
         member.process.acts_left = None
+        member.process.pause_s = 0.0
+    for peer in world.peers:
+        peer.process.pause_s = 0.0
+        peer.host.refuses = False
 
 
 def play_all(world: World) -> None:
     """The end of all faults: whoever is dead is started."""
+    world.over = True
     peace(world, world.members[0])
     for member in world.members:
         restart(world, member)
@@ -192,10 +234,14 @@ FAULTS: dict[str, Fault] = {
     for fault in (
         crash, crash_between_acts, crash_host, hang, restart_peer, break_channel, slow_channel, cut_channel, cut_lan,
         partition, lose_beats, lose_carrier, lose_datagrams, double_datagrams, reorder, switchover, delete_ike,
+        crash_both, slow, jump_clock, roam, deaf, dawdle,
     )
 }  # fmt: skip
 WORK: dict[str, Fault] = {
     work.__name__: work
-    for work in (replay, burst, rekey_children, rekey_ike, check_liveness, delete_children)
+    for work in (
+        replay, burst, rekey_children, rekey_ike, rekey_at_once, check_liveness, delete_children, repeat_wildly, forge,
+        wrong_message_ids, flood,
+    )
 }  # fmt: skip
 REPAIRS: dict[str, Fault] = {repair.__name__: repair for repair in (restart, mend, peace)}

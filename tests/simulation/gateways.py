@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable
+from functools import cache
 from random import Random
 from typing import TYPE_CHECKING, Any
 
+from certificates import Authority, Holder
 from ike_pair import Entropy, ah, connection, esp, proposal
 from ipsecha.cluster import effects as fx
 from ipsecha.cluster.pair import PairMember, PairSettings, Role
@@ -16,7 +18,7 @@ from ipsecha.gateway.core import Gateway
 from ipsecha.gateway.pair_side import PairSide
 from ipsecha.ike.endpoint import IkeEndpoint
 from ipsecha.model.effects import Report
-from ipsecha.model.policy import ChildPolicy, Connection, Policy, Start
+from ipsecha.model.policy import Authentication, ChildPolicy, Connection, Policy, Start
 from ipsecha.model.selectors import selector_from_prefix
 from simulation.clockwork import WALL_AT_START, Process, SimulatedClock, SimulatedLoop
 from simulation.network import Host, SimulatedAddresses, SimulatedPlane
@@ -28,6 +30,23 @@ if TYPE_CHECKING:
 CLUSTER = "192.0.2.1"
 CLUSTER_NET = "10.1.0.0/16"
 PSK = b"a secret that both sides share"
+IKE_PROPOSALS = (
+    "aes128gcm16-prfsha256-x25519",
+    "chacha20poly1305-prfsha256-x25519",
+    "aes128-sha256-prfsha256-x25519",
+)
+ESP_PROPOSALS = (
+    "aes128gcm16",
+    "aes128gcm16-esn",
+    "chacha20poly1305",
+    "aes256gcm16-x25519",
+    "aes128-sha256",
+    "aes256-sha512-esn",
+)
+
+
+RATES = (1.0, 1.0, 0.995, 1.005)
+"""Of clocks: a real one is a hundred times better."""
 
 
 class Site:
@@ -35,13 +54,14 @@ class Site:
 
     def __init__(self, world: World, number: int) -> None:
         chance = world.random
+        self.number = number
         self.name = f"p{number}"
         self.address = f"198.51.100.{number}"
         self.net = f"10.{100 + number}.0.0/16"
         self.inner = f"10.{100 + number}.0.1"
         self.initiates = chance.random() < 0.5
-        self.ike = chance.choice(("aes128gcm16-prfsha256-x25519", "chacha20poly1305-prfsha256-x25519"))
-        self.esp = chance.choice(("aes128gcm16", "aes128gcm16-esn", "chacha20poly1305", "aes256gcm16-x25519"))
+        self.ike = chance.choice(IKE_PROPOSALS)
+        self.esp = chance.choice(ESP_PROPOSALS)
         self.encapsulate = chance.random() < 0.6
         self.ah = Random(f"{world.seed}/{number}/AH").choice(("", "", "sha256", "aes128gmac-esn"))
         self.child_rekey_s = chance.choice((4.0, 15.0, 3600.0))
@@ -49,6 +69,9 @@ class Site:
         self.dpd_s = chance.choice((1.5, 5.0))
         self.fragment_size = chance.choice((400, 1280))
         self.both_start = chance.random() < 0.15
+        self.certificates = chance.random() < 0.3
+        self.roams = self.initiates and not self.both_start and chance.random() < 0.4
+        self.encapsulate |= self.roams
         self.patience_s = 0.5
         self._connections: dict[bool, Connection] = {}
 
@@ -71,6 +94,9 @@ class Site:
             life_s=self.child_rekey_s * 1.1 + 60,
         )
         names = ("cluster.example", f"{self.name}.example")
+        more: dict[str, Any] = {"remote": ()} if cluster and self.roams else {}
+        if self.certificates:
+            more |= {"local_auth": Authentication.CERTIFICATE, "remote_auth": Authentication.CERTIFICATE}
         return connection(
             *((CLUSTER, self.address) if cluster else (self.address, CLUSTER)),
             *(names if cluster else names[::-1]),
@@ -83,7 +109,22 @@ class Site:
             encapsulate=self.encapsulate,
             fragment_size=self.fragment_size,
             retransmit_timeout_s=self.patience_s,
+            **more,
         )
+
+    def secrets(self, cluster: bool) -> ConnectionSecrets:
+        """What this side proves itself with, and believes in."""
+        if not self.certificates:
+            return ConnectionSecrets(psk=PSK)
+        authority, holder = _certified("cluster.example" if cluster else f"{self.name}.example")
+        return ConnectionSecrets(chain=holder.chain, private_key=holder.private_key, ca=(authority.certificate,))
+
+
+@cache
+def _certified(name: str) -> tuple[Authority, Holder]:
+    """Ed25519: signatures that leave nothing to chance."""
+    authority = Authority("Simulated Root CA", "ed25519")
+    return authority, authority.issue(name, "ed25519")
 
 
 class Node:
@@ -94,6 +135,7 @@ class Node:
         self.name = name
         self.host = Host(name)
         self.boot = 0
+        self.wall_skew_s = 0.0  # of the clock on the wall, which only certificates and epochs look at
         self.process: Process
         self.gateway: Gateway
         self.plane: SimulatedPlane
@@ -109,12 +151,17 @@ class Node:
         label = f"{self.name}{self.boot}"
         self.process = Process(label, world.timeline, self._killed)
         loop = SimulatedLoop(self.process, world.timeline.time)
-        clock = SimulatedClock(world.timeline, skew_s)
+        clock = SimulatedClock(world.timeline, skew_s, world.random.choice(RATES))
         policy = Policy(connections)
-        secrets = {one.name: ConnectionSecrets(psk=PSK) for one in connections}
+        cluster = self in world.members
+        sites = {site.name: site for site in world.sites}
+        secrets = {one.name: sites[one.name].secrets(cluster) for one in connections}
         entropy = Entropy(f"{world.seed}/{label}")
         endpoint = (world.variant.endpoint if self in world.members else IkeEndpoint)(
-            policy, Credentials(secrets), entropy, wall_clock=lambda: WALL_AT_START + world.timeline.time
+            policy,
+            Credentials(secrets),
+            entropy,
+            wall_clock=lambda: WALL_AT_START + self.wall_skew_s + world.timeline.time,
         )
         self.gateway = Gateway(loop, clock, endpoint)  # type: ignore[arg-type]
         self.gateway.faults.note = self._fault  # type: ignore[method-assign]
@@ -215,7 +262,7 @@ class MemberNode(Node):
         self.process.run(self._begin)
 
     def _begin(self) -> None:
-        self.side.start(self.now(), WALL_AT_START + self.world.timeline.time)
+        self.side.start(self.now(), WALL_AT_START + self.wall_skew_s + self.world.timeline.time)
         self.gateway.wake()
 
     def _watch(self) -> None:

@@ -12,6 +12,7 @@ from ipsecha.dataplane.userspace.sockets import OuterSockets, Receive
 from ipsecha.model.numbers import Protocol
 from ipsecha.model.records import Address
 from ipsecha.wire.ah import gather_ipv4
+from simulation.nat import Nat
 
 if TYPE_CHECKING:
     from simulation.clockwork import Process, SimulatedLoop, Timeline
@@ -35,6 +36,7 @@ class Host:
         self.name = name
         self.up = True
         self.carrier = True
+        self.refuses = False  # requests of IKE, whatever they are
         self.valid_until: dict[str, float] = {}
         self.sockets: dict[Address, SimulatedSocket] = {}
         self.inner: SimulatedInner | None = None
@@ -44,13 +46,24 @@ class Host:
         return self.valid_until.get(address, -1.0) > time
 
 
-class OuterNetwork:
-    """Delivers datagrams to whichever host announced the destination last; loses, doubles and delays as told."""
+def _is_request(datagram: Datagram) -> bool:
+    data, port = datagram.data, datagram.destination[1]
+    if port in RAW_PORTS or (port == 4500 and data[:4] != bytes(4)):
+        return False
+    return not data[(4 if port == 4500 else 0) + 19] & 0x20
 
-    def __init__(self, timeline: Timeline, tap: Callable[[Host, Datagram], None]) -> None:
+
+class OuterNetwork:
+    """Delivers datagrams to whichever host announced the destination last; loses, doubles and delays as told.
+
+    ``tap`` sees each datagram with the gateways' own addresses, and as it travels outside the NATs.
+    """
+
+    def __init__(self, timeline: Timeline, tap: Callable[[Host, Datagram, Datagram], None]) -> None:
         self.timeline = timeline
         self.tap = tap
         self.holders: dict[str, Host] = {}
+        self.nats: dict[str, Nat] = {}  # by inner address
         self.loss = self.doubling = 0.0
         self.delay_s = 0.001
         self.reordering_s = 0.0
@@ -59,8 +72,18 @@ class OuterNetwork:
         if host.carrier and host.up:
             self.holders[address] = host
 
+    def inside(self, address: str) -> str:
+        """The peer's own address, where ``address`` is one that a NAT has shown."""
+        return next((nat.inner for nat in self.nats.values() if address in nat.addresses), address)
+
     def send(self, host: Host, datagram: Datagram) -> None:
-        self.tap(host, datagram)
+        told = datagram
+        if self.nats:
+            nat = self.nats.get(datagram.source[0])
+            if nat is not None:
+                datagram = datagram._replace(source=nat.outward(datagram.source))
+            told = told._replace(destination=(self.inside(datagram.destination[0]), datagram.destination[1]))
+        self.tap(host, told, datagram)
         if not host.carrier:
             return
         chance = self.timeline.random
@@ -74,8 +97,16 @@ class OuterNetwork:
 
     def _arrive(self, datagram: Datagram) -> None:
         address = datagram.destination[0]
+        for nat in self.nats.values():
+            if address in nat.addresses:
+                inner = nat.inward(datagram.destination)
+                if inner is None:
+                    return
+                address, datagram = inner[0], datagram._replace(destination=inner)
         host = self.holders.get(address)
         if host is None or not (host.up and host.carrier and host.has(address, self.timeline.time)):
+            return
+        if host.refuses and _is_request(datagram):
             return
         socket = host.sockets.get(datagram.destination)
         if socket is not None:

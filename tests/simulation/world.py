@@ -19,8 +19,9 @@ from ipsecha.model.effects import Report
 from ipsecha.wire.ip import build_ipv4, build_udp
 from simulation.clockwork import Timeline
 from simulation.gateways import CLUSTER, MemberNode, Node, PeerNode, Site
+from simulation.nat import Nat
 from simulation.network import Datagram, Host, OuterNetwork
-from simulation.record import Record
+from simulation.record import IKE_SA_INIT, Record
 from simulation.synch import SynchNetwork
 
 CLUSTER_INNER = "10.1.0.1"
@@ -48,17 +49,20 @@ class World:
         self.network = OuterNetwork(self.timeline, self._tap)
         count = self.random.choice((1, 1, 2, 3))
         self.sites = [Site(self, number + 1) for number in range(peers or count)]
+        self.network.nats = {site.address: Nat(site.address, site.number) for site in self.sites if site.roams}
         self.peers = [PeerNode(self, site) for site in self.sites]
         self.members = [MemberNode(self, 0), MemberNode(self, 1)]
         self.synch = SynchNetwork(self.timeline, self.members, self._frame)  # type: ignore[arg-type]
         self.heartbeat_s = 0.1
+        self.over = False  # there are no more faults
         self.failovers = 0
         self._excused: set[str] = set()  # sites whose SAs the operator has ended, or the peer has forgotten
         self._last_delivery: dict[bytes, float] = {}
         self._number = 0
         self._began = 0.0
         self._branches: set[str] = set()  # members that went on alone while the other could do so, too
-        self._recorded: deque[Datagram] = deque(maxlen=RECORDED)
+        self.recorded: deque[Datagram] = deque(maxlen=RECORDED)  # on the way to the cluster
+        self.first_requests: list[Datagram] = []  # IKE_SA_INIT, of the same
         self._stale: list[tuple[Any, ...]] = []
 
     def start(self, peers_after_s: tuple[float, ...] = (0.0, 0.5, 1.5)) -> None:
@@ -83,16 +87,18 @@ class World:
 
     # What happens
 
-    def _tap(self, host: Host, datagram: Datagram) -> None:
+    def _tap(self, host: Host, datagram: Datagram, outside: Datagram) -> None:
         self.record.sent(host, datagram)
         if datagram.destination[0] == CLUSTER:
-            self._recorded.append(datagram)
+            self.recorded.append(outside)
+            if outside.destination[1] == 500 and outside.data[18] == IKE_SA_INIT:
+                self.first_requests.append(outside)
 
     def replay(self) -> None:
         """Somebody plays back what he has recorded on the way to the cluster."""
-        for datagram in self._recorded:
+        for datagram in self.recorded:
             self.network.carry(datagram)
-        self._recorded.clear()
+        self.recorded.clear()
 
     def inner_packets(self, count: int = 1) -> None:
         """Hosts on both sides of each tunnel send numbered packets."""
@@ -127,8 +133,8 @@ class World:
 
     def reported(self, node: Node, report: Report) -> None:
         self.record.note(node.process.name, f"[{report.event}] {report.connection} {report.text}")
-        site = next(site for site in self.sites if site.name == report.connection)
-        if report.event == "peer-dead" and not self.is_excused(site):
+        site = next((site for site in self.sites if site.name == report.connection), None)
+        if report.event == "peer-dead" and site is not None and not self.is_excused(site):
             self.record.violation("I4", f"{node.process.name} gives {site.name} up: {report.text}")
 
     def excuse(self, site: Site) -> None:
