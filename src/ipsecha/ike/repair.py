@@ -97,8 +97,8 @@ _NONE = Repair()
 
 
 def waits(endpoint: IkeEndpoint, sa: IkeSa, now: float) -> bool:
-    """Whether nothing may be sent on a suspect yet.  Begins its repair, or ends it where the request in flight was
-    answered that the record knew of."""
+    """Whether nothing may be sent on a suspect yet.  Begins its repair, or goes on with it where the request in flight
+    was answered that the record knew of."""
     repair = endpoint.suspects[sa.local_spi]
     if repair is None:
         begin(endpoint, sa, now)
@@ -106,8 +106,9 @@ def waits(endpoint: IkeEndpoint, sa: IkeSa, now: float) -> bool:
     if sa.flags & LEAVING:
         _clear(endpoint, sa)
     elif not repair.syncing and sa.exchange is None:
-        _settle(endpoint, sa, now)
-    return False
+        _send_probe(endpoint, sa, repair, now)
+        endpoint.rearm(sa)
+    return sa.local_spi in endpoint.suspects and not repair.syncing
 
 
 def is_due(endpoint: IkeEndpoint, sa: IkeSa) -> float:
