@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import copy
+import gc
 import os
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from bench import clients
 from ipsecha.cluster.pair import PairMember, PairSettings
@@ -58,10 +60,27 @@ class _Addresses(NoAddresses):
         self.announced.append((time.perf_counter(), time.process_time()))
 
 
+class Pauses:
+    """The longest time for which anything has kept a member's event loop from everything else; in seconds of CPU, so
+    that other processes do not count, collections of garbage do."""
+
+    def __init__(self) -> None:
+        self.longest = 0.0
+
+    def timed(self, callback: Callable[..., object]) -> Callable[..., None]:
+        def called(*arguments: object) -> None:
+            began = time.thread_time()
+            callback(*arguments)
+            self.longest = max(self.longest, time.thread_time() - began)
+
+        return called
+
+
 class Half:
     """One member."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, index: int) -> None:
+        self.pauses = Pauses()
         clock = ClusterClock()
         secrets = clients.responder_credentials()
         endpoint = IkeEndpoint(clients.responder_policy(), secrets, os.urandom, wall_clock=time.time)
@@ -77,6 +96,8 @@ class Half:
         self.side.channel, self.side.beats = self.frames, self.beats  # type: ignore[assignment]
         self.gateway.cluster = self.side
         self.gateway.plane.attach(loop, self.gateway.read)
+        for name in ("_turn", "_timer_due"):
+            setattr(self.gateway, name, self.pauses.timed(getattr(self.gateway, name)))
         self.closed = False
 
     def start(self) -> None:
@@ -92,9 +113,12 @@ class Half:
 
 
 class Halves:
-    """Both members; ``one`` owns ``count`` IKE SAs, ``two`` is its backup and in sync."""
+    """Both members; ``one`` owns ``count`` IKE SAs with ``children`` child SAs each, ``two`` is its backup and in sync.
 
-    def __init__(self, count: int) -> None:
+    ``busy``: child SAs that have carried packets before the backup joins."""
+
+    def __init__(self, count: int, children: int = 1, busy: int = 0) -> None:
+        self.children = children
         keep_collections_short()  # as the daemon does
         self.loop = asyncio.new_event_loop()
         self.one, self.two = Half(self.loop, 0), Half(self.loop, 1)
@@ -104,6 +128,10 @@ class Halves:
         self.one.start()
         self._wait_in_vain()
         self._feed(count)
+        for number in range(busy):
+            self.one.gateway.plane.inject("inner", clients.inner_packet(number), ("", 0), ("", 0))
+        gc.collect()
+        self.one.pauses.longest = 0.0
         self.one.beats.deliver = lambda data: self.two.side.beat_received("lan", data)
         self.two.start()
         began = time.process_time()
@@ -142,7 +170,7 @@ class Halves:
     def _feed(self, count: int) -> None:
         endpoint, now = self.one.gateway.endpoint, self.one.gateway.clock.now()
         endpoint.now = now
-        for number, sa in enumerate(make_sas(count, now)):
+        for number, sa in enumerate(make_sas(count, now, self.children)):
             endpoint.add_sa(sa)
             for child in sa.children:
                 endpoint.emit(InstallChild(sa, child))
@@ -182,23 +210,25 @@ def child_spi(number: int) -> int:
     return 0x10000 + number
 
 
-def make_sas(count: int, now: float) -> list[IkeSa]:
-    """IKE SAs with one child SA each, of as many peers: copies of a real one with SPIs and names of their own."""
+def make_sas(count: int, now: float, children: int = 1) -> Iterator[IkeSa]:
+    """IKE SAs of as many peers: copies of a real one with SPIs and names of their own.  Further child SAs have the
+    selectors of the first."""
     responder = clients.new_responder()
     clients.handshakes(responder, 1, lambda effects: None)
     (first,) = responder.sas.values()
     later = now - first.created_at
-    made = []
+    record = encode_record(first)
     for number in range(count):
-        sa = decode_record(encode_record(first))
+        sa = decode_record(record)
         sa.spi_i, sa.spi_r = b"bench" + number.to_bytes(3, "big"), first.spi_r[:1] + b"bens" + number.to_bytes(3, "big")
         sa.remote_id = clients.identity(number)
         sa.remote = (clients.address(number, 100), 500)
         sa.created_at = sa.last_inbound_at = now
         sa.rekey_at, sa.expires_at = first.rekey_at + later, first.expires_at + later
         (child,) = sa.children
-        child.spi_in, child.spi_out = child_spi(number), 0x20000 + number
         child.created_at, child.rekey_at, child.expires_at = now, child.rekey_at + later, child.expires_at + later
         child.remote_ts = (clients.inner_selector(number),)
-        made.append(sa)
-    return made
+        sa.children = tuple(copy.copy(child) for _ in range(children))
+        for place, one in enumerate(sa.children):
+            one.spi_in, one.spi_out = child_spi(number + place * count), 0x2000000 + number + place * count
+        yield sa

@@ -19,10 +19,10 @@ from itertools import islice
 from ipsecha.cluster.frames import Change, Commit, Frame, SnapshotEnd, leases_frame
 from ipsecha.model.records import LeaseEntry
 
-SNAPSHOT_PART = 64
+SNAPSHOT_PART = 32
 """Records in one part: small, so that live commits and heartbeats never wait long behind it."""
 
-SNAPSHOT_WINDOW = 8
+SNAPSHOT_WINDOW = 4
 """Parts under way without acknowledgement."""
 
 

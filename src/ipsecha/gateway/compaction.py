@@ -1,8 +1,7 @@
-"""A backup keeps records as octets (``ike.sa_table``, ``ipsec.frozen``): what it has thawed is frozen again, paced.
+"""A backup keeps records as octets (``ike.sa_table``, ``ipsec.frozen``); an owner freezes nothing.
 
-An SA is thawed by what befalls it: a lease, a newer record.  Those that have been thawed for a while are frozen in
-small batches; one that is busy is thawed by its next lease, which costs some ten microseconds.  An owner freezes
-nothing.
+A record is frozen when it has been applied.  What something has thawed since, and what a former owner has left, is
+frozen by a look at it every few seconds, in small batches.
 """
 
 from __future__ import annotations

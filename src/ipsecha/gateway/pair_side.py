@@ -23,6 +23,7 @@ from ipsecha.gateway.beats import Beats
 from ipsecha.gateway.channel import LossReason, SynchChannel
 from ipsecha.gateway.compaction import Compaction
 from ipsecha.gateway.core import Gateway
+from ipsecha.gateway.disposal import Disposal
 from ipsecha.gateway.output_commit import INITIATION, Changes
 from ipsecha.gateway.shared_addresses import ANNOUNCE_AT_S, LIFETIME_S, RENEW_S, AddressKeeper
 from ipsecha.gateway.witness_link import WitnessEvents, WitnessLink
@@ -62,6 +63,7 @@ class PairSide:
         self.beats: Beats
         self.witness: WitnessLink | None = None
         self.compaction = Compaction(gateway)
+        self._disposal = Disposal(gateway.loop)
         self.counters: Counter[str] = Counter()
         self.holds_addresses = False
         self._troubles: set[str] = set()  # with sockets and addresses, as told to the operator
@@ -353,8 +355,11 @@ class PairSide:
             self.compaction.freeze(key)
 
     def _discard_records(self, effect: fx.DiscardRecords) -> None:
-        self.gateway.endpoint.discard()
-        self.gateway.flush()
+        """At once for everybody who asks; what it leaves behind is cleared away later."""
+        gateway = self.gateway
+        gone = gateway.endpoint.discard()
+        gateway.flush()
+        self._disposal.dispose([*gone, *gateway.plane.take_all()])
 
     def _take_snapshot(self, effect: fx.TakeSnapshot) -> None:
         # whoever joins may have been owner until now, and have announced the addresses after our last word on it
@@ -364,10 +369,12 @@ class PairSide:
 
     def _present_records(self) -> Iterator[Change]:
         """Each record as it is when its turn comes; those that are gone by then are left out."""
-        sas = self.gateway.endpoint.sas
+        sas, share = self.gateway.endpoint.sas, self.gateway.plane.share
         for spi in tuple(sas):
             sa = sas.get(spi)
             if sa is not None:
+                for child in sa.children:
+                    share(child.spi_in)
                 yield spi, encode_record(sa)
         for spi, record in self.gateway.endpoint.handshake_records():
             yield INITIATION + spi, record

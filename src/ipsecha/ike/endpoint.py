@@ -8,6 +8,7 @@ A standby endpoint (``active`` is False) only adopts and forgets records.  ``act
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 from ipsecha.crypto.credentials import Credentials
 from ipsecha.ike import (
@@ -402,14 +403,14 @@ class IkeEndpoint(Step):
             if record is not None:
                 yield spi, record
 
-    def discard(self) -> None:
-        """Own nothing, know nothing: the records are stale, or another member's."""
+    def discard(self) -> list[dict[Any, Any]]:
+        """Own nothing, know nothing: the records are stale, or another member's.  The data plane is to forget all child
+        SAs.  Gives the tables as they were, to be let go of little by little."""
         self.deactivate()
         for spi in tuple(self.initiations):
             initiation_records.forget(self, spi)
-        for sa in self.records():
-            standby.forget(self, sa.local_spi)
         self.end_step()
+        return self.take_all()
 
     def activate(self, incarnation: int, now: float, failover: bool = False) -> None:
         """Become the owner.  ``incarnation`` (24 bits) is never used by anybody else or again (invariant I1).

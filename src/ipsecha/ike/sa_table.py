@@ -31,6 +31,11 @@ class SaTable(MutableMapping[bytes, IkeSa]):
         self._entries[spi] = encode_record(found)
         return found
 
+    def take_all(self) -> dict[bytes, IkeSa | bytes]:
+        """Empty the table; gives what was in it."""
+        entries, self._entries = self._entries, {}
+        return entries
+
     def peek(self, spi: bytes) -> IkeSa:
         """The SA for somebody who only looks at it.  Raises KeyError."""
         found = self._entries[spi]

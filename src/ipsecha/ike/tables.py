@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 from ipsecha.ike.flags import OPEN
 from ipsecha.ike.sa_table import SaTable
@@ -57,6 +58,13 @@ class Tables:
             peers.pop(sa.remote_id, None)
             if not peers:
                 del self._peers[sa.connection]
+
+    def take_all(self) -> list[dict[Any, Any]]:
+        """Empty all tables at once; gives them, to be let go of little by little."""
+        gone: list[dict[Any, Any]] = [self.sas.take_all(), self.child_index, self.in_flight, self.suspects]
+        gone += self._peers.values()
+        self.child_index, self.in_flight, self.suspects, self._peers = {}, {}, {}, {}
+        return gone
 
     def sas_of(self, connection: str) -> Iterator[IkeSa]:
         """The IKE SAs of a connection."""

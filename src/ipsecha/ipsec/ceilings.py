@@ -62,7 +62,7 @@ class Ceilings:
         self._wanting: set[int] = set()
         self._unshared: set[int] = set()  # ceilings raised without a backup
         self._unacknowledged: set[int] = set()  # of those, what the present backup has not yet acknowledged
-        self._early: dict[int, LeaseEntry] = {}  # ceilings of child SAs whose records are still on their way
+        self._early: dict[int, LeaseEntry] = {}  # ceilings of child SAs whose records are still on their way, or octets
         self._reviews: deque[tuple[float, int]] = deque()  # when to look at the inbound lease of which SA, in order
         self._returning: set[int] = set()  # SAs that are to give numbers back with the next requests
         self._serial = 0  # of the last requests
@@ -210,15 +210,18 @@ class Ceilings:
         return released
 
     def apply_leases(self, entries: Iterable[LeaseEntry]) -> None:
-        """A backup learns the owner's ceilings, those of SAs whose records are still on their way included."""
+        """A backup learns the owner's ceilings, those of SAs whose records are still on their way, or octets, too."""
         for entry in entries:
-            found = self._installed.get(entry.spi_in)
-            if found is None:
-                self._early[entry.spi_in] = entry
-                continue
-            if entry.lowers:
-                found[1].in_ceiling = entry.in_ceiling
-            self._raise(entry)
+            if entry.spi_in not in self._installed:  # nor is it to be thawed for this
+                early = self._early.get(entry.spi_in)
+                self._early[entry.spi_in] = entry if early is None else _folded(early, entry)
+            else:
+                self._apply(self._installed[entry.spi_in][1], entry)
+
+    def _apply(self, child: ChildSa, entry: LeaseEntry) -> None:
+        if entry.lowers:
+            child.in_ceiling = entry.in_ceiling
+        self._raise(entry)
 
     def _acknowledged(self, entry: LeaseEntry) -> None:
         """Ceilings raised without a backup are known to this one once an entry covers them."""
@@ -247,3 +250,14 @@ class Ceilings:
             self.held += 1
             return True
         return False
+
+
+def _folded(before: LeaseEntry, entry: LeaseEntry) -> LeaseEntry:
+    """One entry that does what the two do, one after the other."""
+    return LeaseEntry(
+        entry.spi_in,
+        entry.in_ceiling if entry.lowers else max(before.in_ceiling, entry.in_ceiling),
+        max(before.out_ceiling, entry.out_ceiling),
+        before.lowers or entry.lowers,
+        max(before.known, entry.known),
+    )

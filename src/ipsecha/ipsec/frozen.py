@@ -29,6 +29,12 @@ class Installed(dict[int, tuple[IkeSa, ChildSa]]):
     def is_frozen(self, spi_in: int) -> bool:
         return spi_in not in self and spi_in in self._spd
 
+    def successor(self) -> Installed:
+        """An empty table for the same SPD."""
+        other = Installed(self._spd)
+        other.fetch = self.fetch
+        return other
+
     def get(self, spi_in: int, default: Any = None) -> Any:
         if spi_in not in self and spi_in in self._spd:
             self.fetch(spi_in)

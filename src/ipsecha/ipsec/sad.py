@@ -19,6 +19,7 @@ acknowledged it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 from ipsecha.ipsec.ceilings import Ceilings, PlaneEvents
 from ipsecha.ipsec.frozen import Installed
@@ -53,6 +54,7 @@ class Sad(Ceilings):
         self._above_lanes = 0
         self._own_lanes = 0  # where child SAs of our own making begin, for as long as this ownership lasts
         self._exact: dict[int, tuple[int, int, int, int, int]] = {}
+        self._settled: dict[int, int] = {}  # lanes that records not in use yet have skipped already, for a new backup
         self._own: set[int] = set()  # installed by this owner itself and not used yet: no number is spent
 
     def __len__(self) -> int:
@@ -86,6 +88,7 @@ class Sad(Ceilings):
         self._exact.pop(spi_in, None)
         self._early.pop(spi_in, None)
         self._own.discard(spi_in)
+        self._settled.pop(spi_in, None)
         self._unshared.discard(spi_in)
         self._unacknowledged.discard(spi_in)
         self._returning.discard(spi_in)
@@ -93,6 +96,16 @@ class Sad(Ceilings):
         live = self.lives.pop(spi_in, None)
         if live is not None:
             self.held -= len(live.held_in) + len(live.held_out)
+
+    def take_all(self) -> list[dict[Any, Any]]:
+        """Forget all child SAs at once; gives the tables as they were, to be let go of little by little."""
+        gone: list[dict[Any, Any]] = [self._installed, self.lives, self._early, self._exact, *self.spd.take_all()]
+        self._drop_lives()
+        self._installed = self._installed.successor()
+        self._early, self._exact = {}, {}
+        for kept in (self._own, self._settled, self._unshared, self._unacknowledged, self._valid_from):
+            kept.clear()
+        return gone
 
     def freeze(self, spi_in: int) -> None:
         """A child SA of a backup: its record is kept as octets, elsewhere."""
@@ -102,6 +115,9 @@ class Sad(Ceilings):
         """A frozen child SA is wanted."""
         if child.spi_in in self.spd:
             self._installed[child.spi_in] = (sa, child)
+            early = self._early.pop(child.spi_in, None)
+            if early is not None:
+                self._apply(child, early)
 
     def fetch_from(self, fetch: Callable[[int], object]) -> None:
         """Whom to ask for frozen child SAs: ``fetch(spi_in)`` answers by ``thaw``."""
@@ -127,6 +143,7 @@ class Sad(Ceilings):
         starts so many lanes above its ceiling."""
         self._drop_lives()
         self._own.clear()
+        self._settled.clear()
         self._incarnation = incarnation
         self._above_lanes = self._own_lanes = above_lanes
         self.active = True
@@ -204,7 +221,7 @@ class Sad(Ceilings):
             (self._unacknowledged if self.leasing is Leasing.LEASED else self._unshared).add(child.spi_in)
             child.out_ceiling += self._own_lanes * lane_width(child.suite.esn)
             return 0, child.out_ceiling
-        lane = self._above_lanes * lane_width(child.suite.esn)
+        lane = (self._above_lanes - self._settled.get(child.spi_in, 0)) * lane_width(child.suite.esn)
         exact = self._exact.pop(child.spi_in, None)
         if exact is not None and not lane and exact[2:] == (child.in_ceiling, child.out_ceiling, child.in_known):
             return exact[0], exact[1]
@@ -287,11 +304,29 @@ class Sad(Ceilings):
         """After a takeover above the lanes, SAs that no packet has touched yet: their records say so too."""
         if not (self._above_lanes and self.active):
             return
-        for spi_in, (_, child) in self._installed.items():
-            if spi_in not in self.lives and spi_in not in self._own:
-                child.out_ceiling += self._above_lanes * lane_width(child.suite.esn)
+        for spi_in in self._installed.keys() - self._settled.keys() - self.lives.keys() - self._own:
+            self._settle(self._installed[spi_in][1])
+            self._unshared.add(spi_in)
+        for spi_in, lanes in self._settled.items():
+            if lanes != self._above_lanes and spi_in not in self.lives:
+                self._settle(self._installed[spi_in][1])
                 self._unshared.add(spi_in)
         self._above_lanes = 0
+        self._settled.clear()
+
+    def _settle(self, child: ChildSa) -> None:
+        lanes = self._above_lanes - self._settled.get(child.spi_in, 0)
+        child.out_ceiling += lanes * lane_width(child.suite.esn)
+        self._settled[child.spi_in] = self._above_lanes
+
+    def share(self, spi_in: int) -> None:
+        """The record is about to be encoded for a backup that joins: it is to say all that the backup has to know when
+        it is in sync, so that little is left to be told in that moment."""
+        found = self._installed.get(spi_in)
+        if found is not None and self.active:
+            if self._above_lanes and spi_in not in self.lives and spi_in not in self._own:
+                self._settle(found[1])
+            self._unshared.discard(spi_in)
 
     def _bound_by_mode(self, live: LiveSa) -> None:
         child = live.child

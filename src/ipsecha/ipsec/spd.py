@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from ipsecha.ipsec.selection import Selection, cover_by_prefixes
 from ipsecha.model.policy import Action, ChildPolicy, Connection, Policy, Rule, Start
@@ -222,6 +222,13 @@ class Spd:
                 there.append(bundle)
             else:
                 cells[index] = bundle if there is None else [there, bundle]
+
+    def take_all(self) -> list[dict[Any, Any]]:
+        """Forget all child SAs; gives the tables as they were."""
+        gone: list[dict[Any, Any]] = [self._places, *self._tables.values()]
+        self._places, self._tables = {}, {}
+        self.forget_lookups()
+        return gone
 
     def __len__(self) -> int:
         """The child SAs that are installed."""

@@ -11,6 +11,7 @@ pytest.importorskip("bench", reason="bench/ lies beside the package: run pytest 
 from bench import clients
 from bench.pairs import Halves, child_spi
 
+from ipsecha.cluster import effects as fx
 from ipsecha.gateway.compaction import BATCH
 from ipsecha.model.records import IkeSa, LeaseEntry
 
@@ -38,23 +39,37 @@ def test_a_backup_keeps_octets_and_whoever_looks_changes_nothing(halves: Halves)
     assert frozen(halves) == COUNT
 
 
-def test_a_lease_thaws_one_sa_and_its_ceilings_outlive_the_next_frost(halves: Halves) -> None:
+def test_leases_of_octets_wait_for_them_to_be_thawed(halves: Halves) -> None:
+    """I2, I3: several of them do the same one after the other, or at once."""
     two, spi_in = halves.two, child_spi(5)
-    two.gateway.plane.apply_leases([LeaseEntry(spi_in, 5000, 7000)])
+    for entry in (LeaseEntry(spi_in, 9000, 7000), LeaseEntry(spi_in, 4000, 6000, True), LeaseEntry(spi_in, 5000, 0)):
+        two.gateway.plane.apply_leases([entry])
+    assert frozen(halves) == COUNT
+    sa = two.gateway.endpoint.sa_of_child(spi_in)
+    assert sa is not None
+    assert (sa.children[0].in_ceiling, sa.children[0].out_ceiling) == (5000, 7000)
     assert frozen(halves) == COUNT - 1
     two.side.compaction._look()  # notes what has been thawed
     two.side.compaction._look()  # freezes it
     assert frozen(halves) == COUNT
-    child = two.gateway.endpoint.sas.peek(two.gateway.endpoint.child_index[spi_in]).children[0]
-    assert (child.in_ceiling, child.out_ceiling) == (5000, 7000)
+    sa = two.gateway.endpoint.sas.peek(sa.local_spi)
+    assert (sa.children[0].in_ceiling, sa.children[0].out_ceiling) == (5000, 7000)
+
+
+def test_records_that_are_given_up_are_gone_at_once(halves: Halves) -> None:
+    two = halves.two
+    two.side._discard_records(fx.DiscardRecords())
+    assert not two.gateway.endpoint.sas
+    assert not two.gateway.endpoint.child_index
+    assert not list(two.gateway.endpoint.sas_of(clients.NAME))
+    assert len(two.gateway.plane._sad) == 0
+    assert two.gateway.plane.traffic(child_spi(5)) is None
 
 
 def test_a_new_owner_thaws_what_is_used_and_starts_beyond_the_leases(halves: Halves) -> None:
     """I2: an SA that was octets is not taken for one that nobody has used."""
     two, spi_in = halves.two, child_spi(7)
     two.gateway.plane.apply_leases([LeaseEntry(spi_in, 5000, 7000)])
-    two.side.compaction._look()
-    two.side.compaction._look()
     halves.lose_one()
     halves.take_over()
     assert frozen(halves) > 0, "taking over has touched SAs"

@@ -19,7 +19,7 @@ def test_a_crowd_shakes_hands() -> None:
 
 
 def test_copies_of_sas_differ_in_what_must_differ() -> None:
-    sas = make_sas(300, clients.NOW)
+    sas = list(make_sas(300, clients.NOW))
     assert len({sa.local_spi for sa in sas}) == len({sa.remote_id for sa in sas}) == 300
     assert len({child.spi_in for sa in sas for child in sa.children}) == 300
 

@@ -175,6 +175,10 @@ class UserspacePlane:
     def skip_outbound(self, spi_in: int, delta: int) -> None:
         skip_outbound(self._sad, spi_in, delta, self._clock())
 
+    def take_all(self) -> list[dict[Any, Any]]:
+        """Forget all child SAs at once; gives the tables as they were, to be let go of little by little."""
+        return self._sad.take_all()
+
     def freeze(self, spi_in: int) -> None:
         """The record of a backup's child SA is kept as octets from now on."""
         self._sad.freeze(spi_in)
@@ -182,6 +186,10 @@ class UserspacePlane:
     def thaw(self, sa: IkeSa, child: ChildSa) -> None:
         """The record of a frozen child SA is an object again."""
         self._sad.thaw(sa, child)
+
+    def share(self, spi_in: int) -> None:
+        """The record of a child SA is about to be encoded for a backup that joins: make it complete."""
+        self._sad.share(spi_in)
 
     def fetch_from(self, fetch: Callable[[int], object]) -> None:
         """``fetch(spi_in)`` has a frozen child SA thawed, on which a packet waits."""
