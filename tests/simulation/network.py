@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from ipsecha.dataplane.userspace.outer import Arrival, OuterSocket
 from ipsecha.dataplane.userspace.plane import UserspacePlane
 from ipsecha.dataplane.userspace.sockets import OuterSockets, Receive
+from ipsecha.model.errors import WireError
 from ipsecha.model.numbers import Protocol
 from ipsecha.model.records import Address
 from ipsecha.wire.ah import gather_ipv4
@@ -154,7 +155,12 @@ class SimulatedSocket(OuterSocket):
         while self._queue and len(arrivals) < limit:
             datagram = self._queue.popleft()
             remote = datagram.source if self.local[1] not in RAW_PORTS else (datagram.source[0], 0)
-            data = gather_ipv4(datagram.data) if self.local[1] == AH_PORT else datagram.data
+            data = datagram.data
+            if self.local[1] == AH_PORT:
+                try:
+                    data = gather_ipv4(data)
+                except WireError:
+                    continue
             if arrivals and arrivals[-1].remote == remote:
                 arrivals[-1].datagrams.append(data)
             else:
