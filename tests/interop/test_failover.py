@@ -22,6 +22,10 @@ def timeline(text: str) -> None:
     sys.stdout.write(f"{text}\n")
 
 
+DEATHS = [fault for fault in Fault if fault not in (Fault.PARTITION, Fault.CRASH_MID_REKEY)]
+"""Those after which the other member owns a tunnel that is the same: the others have plays of their own."""
+
+
 def _requests(member: Member) -> int:
     """Requests of both sides so far on the IKE SA."""
     (sa,) = member.sas()
@@ -30,7 +34,7 @@ def _requests(member: Member) -> int:
 
 @pytest.mark.root
 @pytest.mark.peer
-@pytest.mark.parametrize("fault", list(Fault), ids=lambda fault: fault.value)
+@pytest.mark.parametrize("fault", DEATHS, ids=lambda fault: fault.value)
 def test_strongswan_keeps_its_tunnel(tmp_path: Path, fault: Fault) -> None:
     """RFC 6027 sections 3.2 to 3.5 with an unmodified peer; afterwards every exchange still works, from both sides:
     rekeys of either kind, liveness checks (ours after some faults, the peer's after the others), delete."""
@@ -57,7 +61,7 @@ def test_strongswan_keeps_its_tunnel(tmp_path: Path, fault: Fault) -> None:
 
 
 @pytest.mark.root
-@pytest.mark.parametrize("fault", list(Fault), ids=lambda fault: fault.value)
+@pytest.mark.parametrize("fault", DEATHS, ids=lambda fault: fault.value)
 def test_ipsecha_keeps_its_tunnel(tmp_path: Path, fault: Fault) -> None:
     with in_namespaces(tmp_path, PeerKind.IPSECHA) as scene:
         outcome = play(scene, fault, timeline)

@@ -99,6 +99,9 @@ class Voting(Ownership):
         if self.role is Role.ACTIVE and self.log.backup is BackupState.ABSENT:
             raise ClusterError("this member serves alone already")
         self._report("serve-alone", "the operator says: serve alone", WARNING)
+        if self.witness is not None:
+            self.witness.claim = None
+        self._insists = self._proof = False
         if self.role is Role.ACTIVE:
             self._go_on_alone(False, now)
         elif self.role is Role.HANDING_OVER:

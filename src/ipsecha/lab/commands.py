@@ -18,8 +18,10 @@ from rich.table import Table
 from rich.text import Text
 
 from ipsecha.lab import namespaces, strongswan
-from ipsecha.lab.failover import Direction, Fault, Outcome, Scene, play
+from ipsecha.lab.failover import Direction, Fault, Outcome, Scene
 from ipsecha.lab.loopback import LEFT_OUT, on_loopback
+from ipsecha.lab.member import COMMAND
+from ipsecha.lab.plays import MORTAL, play
 from ipsecha.lab.probes import Report
 from ipsecha.lab.processes import LabError, birth
 from ipsecha.lab.scenes import PeerKind, in_namespaces
@@ -39,6 +41,7 @@ def failover(
     peer: Annotated[PeerKind | None, typer.Option(help="Default: strongSwan where it is installed.")] = None,
     fault: Annotated[Fault, typer.Option(help="What happens to the active member.")] = Fault.KILL,
     as_json: Annotated[bool, typer.Option("--json", help="Print the outcomes as JSON lines.")] = False,
+    witness: Annotated[bool, typer.Option("--witness", help="With a witness on a third machine.")] = False,
     runs: Annotated[int, typer.Option(min=1, help="How often, each with a fresh cluster.")] = 1,
     keep: Annotated[Path | None, typer.Option(help="Keep configurations, logs and captures in this directory.")] = None,
 ) -> None:
@@ -54,7 +57,7 @@ def failover(
             console.rule(f"run {number} of {runs}")
         directory = keep / f"run{number}" if keep is not None else _new_directory()
         try:
-            outcome = _run(kind, fault, directory, console)
+            outcome = _run(kind, fault, directory, console, witness, None if runs == 1 else number - 1)
         except LabError as error:
             console.print(f"[red]the lab failed:[/] {error}", highlight=False)
             raise typer.Exit(2) from None
@@ -94,17 +97,26 @@ def _choose(peer: PeerKind | None, console: Console) -> PeerKind | None:
     return peer
 
 
-def _run(kind: PeerKind | None, fault: Fault, directory: Path, console: Console) -> Outcome:
+def _run(
+    kind: PeerKind | None, fault: Fault, directory: Path, console: Console, witness: bool, number: int | None
+) -> Outcome:
     name = kind.value if kind is not None else "ipsecha on loopback"
-    console.print(f"peer: {name}; fault: {fault.value}", highlight=False)
-    making: AbstractContextManager[Scene] = on_loopback(directory) if kind is None else in_namespaces(directory, kind)
+    console.print(f"peer: {name}; fault: {fault.value}{', with a witness' if witness else ''}", highlight=False)
+    command = MORTAL if fault is Fault.CRASH_MID_REKEY else COMMAND
+    making: AbstractContextManager[Scene]
+    if kind is None:
+        if witness:
+            raise LabError("no third machine on loopback: run as root for network namespaces")
+        making = on_loopback(directory, command=command)
+    else:
+        making = in_namespaces(directory, kind, witness=witness, command=command)
     begin = time.monotonic()
 
     def tell(text: str) -> None:
         console.print(f"[dim]{time.monotonic() - begin:7.3f} s[/]  {text}", highlight=False)
 
     with making as scene:
-        return play(scene, fault, tell)
+        return play(scene, fault, tell, number=number)
 
 
 def _plain(outcome: Outcome, kind: PeerKind | None) -> dict[str, Any]:

@@ -16,11 +16,12 @@ from typing import Any
 from ipsecha.lab import network, stage
 from ipsecha.lab.capture import Capture, Packet
 from ipsecha.lab.failover import Fault
-from ipsecha.lab.member import Member, toml
+from ipsecha.lab.member import COMMAND, Member, toml
 from ipsecha.lab.pki import Authority
 from ipsecha.lab.probes import Probes, Side
 from ipsecha.lab.processes import LabError
 from ipsecha.lab.stage import CHILD, CONNECTION, Tunnel
+from ipsecha.lab.witness import Witness
 
 CLUSTER, PEER = "127.0.10.10", "127.0.20.20"
 SYNCH = ("127.0.10.11:14600", "127.0.10.12:14600")
@@ -45,6 +46,7 @@ class LoopbackScene:
         self.peer = peer
         self.cluster_address = CLUSTER
         self.wire: Capture | None = None
+        self.witness: Witness | None = None
         a = Side(network.HOST_A, near=HOST_A, gateways=GATEWAY_INNER)
         b = Side(network.HOST_B, near=HOST_B, gateways=(PEER_INNER,))
         self.probes = Probes(a, b, directory)
@@ -62,25 +64,35 @@ class LoopbackScene:
             raise LabError("a stopped process keeps its sockets on loopback: run as root for network namespaces")
         if fault is Fault.LINK:
             raise LabError("there are no cables to pull on loopback: run as root for network namespaces")
+        if fault is Fault.PARTITION:
+            raise LabError("there is no switch to cut on loopback: run as root for network namespaces")
         active.switchover()
         return at
 
     def heal(self, fault: Fault, failed: Member) -> None:
-        if fault is Fault.KILL:
+        if fault in (Fault.KILL, Fault.CRASH_MID_REKEY):
             failed.start()
 
     def play_back(self, packets: list[Packet]) -> int:
         return 0
 
+    def peer_rekeys(self, child: str) -> None:
+        self.peer.rekey(CONNECTION, child)
+
+    def peer_spis(self) -> list[tuple[str, str]]:
+        return sorted((child.spi_in, child.spi_out) for child in self.peer.children(CHILD))
+
 
 @contextmanager
-def on_loopback(directory: Path) -> Iterator[LoopbackScene]:
+def on_loopback(directory: Path, *, command: str = COMMAND) -> Iterator[LoopbackScene]:
     """Members, peer and probes run while the context lasts."""
     options = {"encapsulate": True}
     tunnel = Tunnel(gateway_address=CLUSTER, peer_address=PEER, gateway_options=options, peer_options=options)
     members = _pair(directory / "pair", tunnel)
     peer = _peer(directory / "peer", tunnel)
     scene = LoopbackScene(directory, members, peer)
+    for member in members:
+        member.command = command
     with ExitStack() as running:
         for member in (peer, *members):
             running.enter_context(member)

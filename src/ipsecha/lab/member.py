@@ -20,7 +20,8 @@ from ipsecha.lab.processes import LabError, start, stop, tail
 Table = Mapping[str, Any]
 T = TypeVar("T")
 
-_COMMAND_LINE = "from ipsecha.cli.main import run; run()"
+COMMAND = "ipsecha.cli.main"
+"""The module whose ``run`` is a member's process."""
 
 
 def toml(table: Table, path: str = "") -> str:
@@ -49,6 +50,8 @@ def write_secret(path: Path, data: bytes) -> Path:
 class Member:
     """One daemon, run from ``directory/member.toml``; in ``namespace``, or right here where that is None."""
 
+    command = COMMAND
+
     def __init__(self, name: str, directory: Path, settings: Table, namespace: Namespace | None = None) -> None:
         """``settings``: the member's file without name, state directory and control socket, which are added here."""
         self.name = name
@@ -75,7 +78,7 @@ class Member:
 
     def start(self, timeout_s: float = 15.0) -> None:
         """Starts the daemon and waits until it answers.  Raises LabError with its log if it does not."""
-        argv = [sys.executable, "-c", _COMMAND_LINE, "run", str(self.path)]
+        argv = [sys.executable, "-c", f"from {self.command} import run; run()", "run", str(self.path)]
         spawn = self.namespace.start if self.namespace is not None else start
         self._process = spawn(argv, self.log)
         deadline = time.monotonic() + timeout_s

@@ -194,6 +194,14 @@ def set_cables(switch: Namespace, role: str, interfaces: Sequence[str], connecte
     switch.ip(*(f"link set {port_name(role, interface)} {state}" for interface in interfaces))
 
 
+def isolate(switch: Namespace, roles: Sequence[str], interfaces: Sequence[str], isolated: bool) -> None:
+    """Lets the switch carry nothing between these namespaces, or carry it again; all keep their carrier, and reach
+    everybody else."""
+    state = "on" if isolated else "off"
+    ports = [port_name(role, interface) for role in roles for interface in interfaces]
+    switch.ip(*(f"link set dev {port} type bridge_slave isolated {state}" for port in ports))
+
+
 def remove_leftovers() -> list[str]:
     """Removes namespaces that runs of the lab left behind whose process is gone; returns their names."""
     removed = []

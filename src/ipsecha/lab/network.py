@@ -24,6 +24,9 @@ MEMBER_INNER = ("10.1.0.11", "10.1.0.12")
 MEMBER_INNER6 = ("fd00:1::11", "fd00:1::12")
 MEMBER_SYNCH = ("10.99.0.1", "10.99.0.2")
 
+WITNESS_OUTER = "192.0.2.50"
+"""Where the witness is, if there is one: a third box on the outer link."""
+
 PEER_OUTER, PEER_OUTER6 = "192.0.2.20", "2001:db8:0:2::20"
 PEER_INNER, PEER_INNER6 = "10.2.0.1", "fd00:2::1"
 PEER_BEHIND_NAT = "198.51.100.20"
@@ -43,13 +46,17 @@ MEMBERS = ("gw1", "gw2")
 
 
 @contextmanager
-def standing(*, members: int = 1, nat: bool = False) -> Iterator[Topology]:
+def standing(*, members: int = 1, nat: bool = False, witness: bool = False) -> Iterator[Topology]:
     """The network, while the context lasts.
 
     With one member it holds the inner cluster address itself; with two the members move it between them.
     """
     with Topology() as topology:
         _build(topology, members, nat)
+        if witness:
+            topology.namespace("witness")
+            topology.plug("witness", OUTER, "sw", OUTER_BRIDGE)
+            topology.address("witness", OUTER, f"{WITNESS_OUTER}/24")
         yield topology
 
 

@@ -11,11 +11,12 @@ from pathlib import Path
 from ipsecha.lab import capture, network, stage
 from ipsecha.lab.capture import Capture, Packet
 from ipsecha.lab.failover import Fault
-from ipsecha.lab.member import Member
-from ipsecha.lab.namespaces import Topology, set_cables
+from ipsecha.lab.member import COMMAND, Member
+from ipsecha.lab.namespaces import Topology, isolate, set_cables
 from ipsecha.lab.probes import Probes
 from ipsecha.lab.stage import CHILD, CONNECTION, Certificates, Tunnel
 from ipsecha.lab.strongswan import StrongSwan
+from ipsecha.lab.witness import Witness
 
 CABLES = (network.OUTER, network.INNER, network.SYNCH)
 
@@ -36,6 +37,7 @@ class NamespaceScene:
         self.members = members
         self.peer = peer
         self.cluster_address = network.CLUSTER_OUTER
+        self.witness: Witness | None = None
         self.wire: Capture | None = Capture(topology["sw"], network.OUTER_BRIDGE, directory / "outer.capture")
         self.probes: Probes = stage.inner_probes(topology, directory)
 
@@ -57,12 +59,17 @@ class NamespaceScene:
         if fault is Fault.LINK:
             set_cables(self.topology["sw"], active.name, CABLES, connected=False)
             return time.monotonic()
+        if fault is Fault.PARTITION:
+            isolate(self.topology["sw"], network.MEMBERS, CABLES, isolated=True)
+            return at
         active.switchover()
         return at
 
     def heal(self, fault: Fault, failed: Member) -> None:
-        if fault is Fault.KILL:
+        if fault in (Fault.KILL, Fault.CRASH_MID_REKEY):
             failed.start()
+        elif fault is Fault.PARTITION:
+            isolate(self.topology["sw"], network.MEMBERS, CABLES, isolated=False)
         elif fault is Fault.HANG:
             failed.resume()
         elif fault is Fault.LINK:
@@ -73,6 +80,20 @@ class NamespaceScene:
         outside = self.topology["nat" if self.topology.has("nat") else "peer"]
         return capture.play_back(outside, packets, self.directory)
 
+    def peer_rekeys(self, child: str) -> None:
+        if isinstance(self.peer, Member):
+            self.peer.rekey(CONNECTION, child)
+        elif child:
+            self.peer.rekey_child(child)
+        else:
+            self.peer.rekey_ike(CONNECTION)
+
+    def peer_spis(self) -> list[tuple[str, str]]:
+        if isinstance(self.peer, Member):
+            return sorted((child.spi_in, child.spi_out) for child in self.peer.children(CHILD))
+        found = [child for child in self.peer.children(CHILD) if child["state"] == "INSTALLED"]
+        return sorted((str(child["spi-in"]), str(child["spi-out"])) for child in found)
+
 
 @contextmanager
 def in_namespaces(
@@ -82,11 +103,16 @@ def in_namespaces(
     certificates: Certificates | None = None,
     *,
     nat: bool = False,
+    witness: bool = False,
+    command: str = COMMAND,
 ) -> Iterator[NamespaceScene]:
-    """The scene with namespaces: needs root.  Members, peer, capture and probes run while it lasts."""
+    """The scene with namespaces: needs root.  Members, peer, capture and probes run while it lasts.
+
+    ``command``: what the members run (``member.COMMAND``).
+    """
     tunnel = tunnel or Tunnel(gateway_address=network.CLUSTER_OUTER)
     with ExitStack() as running:
-        topology = running.enter_context(network.standing(members=2, nat=nat))
+        topology = running.enter_context(network.standing(members=2, nat=nat, witness=witness))
         members = stage.pair(topology, directory / "pair", tunnel, certificates)
         peer: Member | StrongSwan
         if kind is PeerKind.STRONGSWAN:
@@ -95,7 +121,10 @@ def in_namespaces(
         else:
             peer = running.enter_context(stage.single(topology, directory / "peer", tunnel, certificates, peer=True))
         scene = NamespaceScene(topology, directory, members, peer)
+        if witness:
+            scene.witness = running.enter_context(Witness(directory / "pair" / "witness", topology["witness"]))
         for member in members:
+            member.command = command
             running.enter_context(member)
         assert scene.wire is not None
         running.enter_context(scene.wire)

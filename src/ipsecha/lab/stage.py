@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from ipsecha.cluster.witness import NAME
 from ipsecha.lab import network
 from ipsecha.lab.member import Member, Table, toml, write_secret
 from ipsecha.lab.namespaces import Topology
@@ -24,6 +25,7 @@ from ipsecha.lab.vici import Section
 CONNECTION, CHILD = "site", "net"
 GATEWAY_ID, PEER_ID = "gw.example", "peer.example"
 SYNCH_PORT, BEAT_PORT = 4600, 4601
+WITNESS = f"{network.WITNESS_OUTER}:4603"
 PSK_TEXT = "0x" + "5a" * 32
 
 
@@ -113,7 +115,10 @@ def single(
 def pair(
     topology: Topology, directory: Path, tunnel: Tunnel, certificates: Certificates | None = None, **cluster: Any
 ) -> tuple[Member, Member]:
-    """Two members (not started) that share the cluster's addresses.  ``cluster``: further keys of ``[cluster]``."""
+    """Two members (not started) that share the cluster's addresses.  ``cluster``: further keys of ``[cluster]``.
+
+    With a namespace for it, a witness is configured, too.
+    """
     directory.mkdir(parents=True, exist_ok=True)
     table = connection_table(tunnel, directory, certificates, peer=False)
     addresses = [
@@ -122,10 +127,17 @@ def pair(
         {"address": f"{network.CLUSTER_OUTER6}/64", "link": network.OUTER},
         {"address": f"{network.CLUSTER_INNER6}/64", "link": network.INNER},
     ]
+    if topology.has("witness"):
+        cluster = {"witness": WITNESS, **cluster}
     shared = {"name": "lab", "members": list(network.MEMBERS), **cluster, "addresses": addresses}
     (directory / "policy.toml").write_text(toml({"cluster": shared, "connections": {CONNECTION: table}}))
     synch_ca = Authority("lab cluster")
     first, second = (_pair_member(topology, directory, number, synch_ca) for number in range(2))
+    if topology.has("witness"):
+        own = directory / NAME
+        settings = {"cluster": "lab", "members": list(network.MEMBERS), "listen": WITNESS, "state": "ledger.json"}
+        table = {**settings, **cluster_link(own, NAME, synch_ca)}
+        (own / "witness.toml").write_text(toml(table))
     return first, second
 
 

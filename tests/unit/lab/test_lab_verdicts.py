@@ -28,6 +28,7 @@ class FakeScene:
         self.members = cast("tuple[Member, Member]", ())
         self.probes = cast("Probes", None)
         self.wire = cast("Capture", object()) if wire else None
+        self.witness = None
         self.cluster_address = CLUSTER
         self.directory = Path()
 
@@ -38,6 +39,10 @@ class FakeScene:
     def heal(self, fault: Fault, failed: Member) -> None: ...
     def play_back(self, packets: list[Packet]) -> int:
         return len(packets)
+
+    def peer_rekeys(self, child: str) -> None: ...
+    def peer_spis(self) -> list[tuple[str, str]]:
+        return []
 
 
 def esp(at: float, mac: str, spi: int, sequence: int) -> Packet:

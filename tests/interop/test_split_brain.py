@@ -1,0 +1,104 @@
+"""Both members live and are cut off from each other, with a real strongSwan as the peer; and owners that die between
+two steps of a rekey."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from ipsecha.gateway.control import ControlError
+from ipsecha.lab import mid_rekey, network
+from ipsecha.lab.failover import Fault, protection, wait_for_pair
+from ipsecha.lab.loopback import on_loopback
+from ipsecha.lab.mid_rekey import STEPS, Rekey
+from ipsecha.lab.namespaces import isolate
+from ipsecha.lab.plays import MORTAL, play
+from ipsecha.lab.scenes import CABLES, PeerKind, in_namespaces
+
+
+def timeline(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
+
+
+@pytest.mark.root
+@pytest.mark.peer
+@pytest.mark.parametrize("witness", [True, False], ids=["witness", "alone"])
+def test_strongswan_does_not_see_the_split(tmp_path: Path, witness: bool) -> None:
+    with in_namespaces(tmp_path, PeerKind.STRONGSWAN, witness=witness) as scene:
+        outcome = play(scene, Fault.PARTITION, timeline)
+        assert outcome.holds, outcome.verdicts
+        if scene.witness is not None:
+            owner = next(member for member in scene.members if member.name == outcome.owner_after)
+            owner.wait_for("telling the witness", lambda member: scene.witness.epoch == member.status().cluster.epoch)
+
+
+@pytest.mark.root
+def test_neither_partner_nor_witness(tmp_path: Path) -> None:
+    """Nobody goes on, and both say so; the operator's word is needed, and enough; the cut heals as any other."""
+    with in_namespaces(tmp_path, PeerKind.IPSECHA, witness=True) as scene:
+        active, standby = wait_for_pair(scene.members)
+        scene.bring_up()
+        scene.probes.wait_until_answered()
+        active.wait_for("protection", lambda member: protection(member) == "protected")
+        assert scene.witness is not None
+        scene.witness.stop()
+        isolate(scene.topology["sw"], network.MEMBERS, CABLES, isolated=True)
+        active.wait_for("stopping", lambda member: member.role() == "isolated")
+        assert standby.role() == "standby"
+        for member in scene.members:
+            assert (
+                "witness-unreachable" in member.log.read_text()
+                or "no answer from the witness" in member.log.read_text()
+            )
+            assert "cannot be reached" in member.status().cluster.fencing
+        active.request("serve-alone")
+        active.wait_for("serving", lambda member: member.role() == "active")
+        scene.probes.wait_until_answered()
+        with pytest.raises(ControlError, match="alone already"):
+            active.request("serve-alone")
+        isolate(scene.topology["sw"], network.MEMBERS, CABLES, isolated=False)
+        active.wait_for("protection", lambda member: protection(member) == "protected")
+        assert active.role() == "active"
+        scene.probes.settle()
+        assert all(report.duplicates == 0 for report in scene.probes.reports())
+
+
+@pytest.mark.root
+def test_the_death_of_a_host_with_a_witness(tmp_path: Path) -> None:
+    """Silence, a vote, a takeover; then the same while the witness is away: a dead process needs no vote."""
+    with in_namespaces(tmp_path, PeerKind.IPSECHA, witness=True) as scene:
+        outcome = play(scene, Fault.LINK, timeline)
+        assert outcome.holds, outcome.verdicts
+        assert scene.witness is not None
+        scene.witness.stop()
+        active, standby = wait_for_pair(scene.members)
+        time.sleep(1.0)
+        active.kill()
+        standby.wait_for("taking over", lambda member: member.role() == "active")
+        scene.probes.wait_until_answered()
+
+
+@pytest.mark.root
+@pytest.mark.peer
+@pytest.mark.parametrize("rekey", list(Rekey), ids=lambda rekey: rekey.name.lower())
+@pytest.mark.parametrize("step", [2, 4, 6])
+def test_a_crash_in_mid_rekey(tmp_path: Path, rekey: Rekey, step: int) -> None:
+    number = list(Rekey).index(rekey) + (step - 1) * len(Rekey)
+    assert mid_rekey.case(number) == (rekey, step)
+    with in_namespaces(tmp_path, PeerKind.STRONGSWAN, command=MORTAL) as scene:
+        outcome = play(scene, Fault.CRASH_MID_REKEY, timeline, number=number)
+        assert outcome.holds, outcome.verdicts
+
+
+@pytest.mark.parametrize("number", [8, 9, 14, 15])
+def test_a_crash_in_mid_rekey_without_root(tmp_path: Path, number: int) -> None:
+    with on_loopback(tmp_path, command=MORTAL) as scene:
+        outcome = play(scene, Fault.CRASH_MID_REKEY, timeline, steady_s=0.3, number=number)
+        assert outcome.holds, outcome.verdicts
+
+
+def test_every_step_of_every_rekey_has_its_turn() -> None:
+    assert len({mid_rekey.case(number) for number in range(len(Rekey) * STEPS)}) == len(Rekey) * STEPS
