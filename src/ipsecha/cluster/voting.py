@@ -272,6 +272,8 @@ class Voting(Ownership):
         if self._waiting_ticks >= WAIT_TICKS and self.owns:
             self._start_deadline = now
             self._step_down(Role.ISOLATED, "neither the partner nor the witness can be reached")
+            if self.channel_is_up:
+                self._reset_channel("ownership changed")  # the hellos of a new one decide
 
     def _reset_witness(self) -> None:
         assert self.witness is not None

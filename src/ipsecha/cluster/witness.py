@@ -34,7 +34,9 @@ LOOK_TICKS = 10
 PATIENCE_TICKS = 5
 """A member looks in so often, and takes a connection without an answer for dead after so long (heartbeats)."""
 
+CLAIM_TICKS = 3
 ASK_AGAIN_TICKS = 10
+"""A claim without an answer is repeated so often, and one that was refused made again so much later."""
 
 
 class Kind(IntEnum):
@@ -154,10 +156,10 @@ class WitnessClient:
         self._pause_ticks = max(0, self._pause_ticks - 1)
         self._silent_ticks = self._silent_ticks + 1 if self._unanswered else 0
         self._look_ticks += 1
-        if not self.connected or self._look_ticks < LOOK_TICKS:
+        if not self.connected or self._look_ticks < (LOOK_TICKS if self.claim is None else CLAIM_TICKS):
             return None
         self._look_ticks = 0
-        return self.request(Kind.LOOK)
+        return self.request(Kind.LOOK) if self.claim is None else self._say(self.claim)
 
     @property
     def is_dead(self) -> bool:
