@@ -49,6 +49,9 @@ class World:
         self.network = OuterNetwork(self.timeline, self._tap)
         count = self.random.choice((1, 1, 2, 3))
         self.sites = [Site(self, number + 1) for number in range(peers or count)]
+        if any(site.roams for site in self.sites):
+            for site in self.sites:  # who may be anywhere may be anybody: all are asked to encapsulate
+                site.ah = ""
         self.network.nats = {site.address: Nat(site.address, site.number) for site in self.sites if site.roams}
         self.peers = [PeerNode(self, site) for site in self.sites]
         self.members = [MemberNode(self, 0), MemberNode(self, 1)]
