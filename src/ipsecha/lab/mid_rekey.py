@@ -115,9 +115,11 @@ def _ends(scene: Scene, survivor: Member, fault_at: float) -> float | None:
 
 
 def _agree(scene: Scene, survivor: Member) -> bool:
+    """An IKE SA that was replaced may linger: the peer forgets it with its answer to our DELETE, which may be lost."""
     try:
-        ours = [(child.spi_out, child.spi_in) for child in survivor.children(CHILD)]
-        return len(survivor.sas()) == len(ours) == 1 and scene.peer_spis() == ours
+        standing = [sa for sa in survivor.sas() if sa.state == "established"]
+        ours = [(child.spi_out, child.spi_in) for sa in standing for child in sa.children]
+        return len(standing) == len(ours) == 1 and scene.peer_spis() == ours
     except (ControlError, OSError):
         return False
 
