@@ -33,8 +33,8 @@ def run() -> None:
         if not (directory / LOSE).exists():
             adopt(endpoint, sa)
 
-    def repairing(endpoint: IkeEndpoint, incarnation: int, now: float, **how: bool) -> None:
-        activate(endpoint, incarnation, now, **how)
+    def repairing(endpoint: IkeEndpoint, incarnation: int, now: float, *how: bool, **more: bool) -> None:
+        activate(endpoint, incarnation, now, *how, **more)
         order = directory / SYNCHRONISE
         if (directory / FORCE).exists():
             message_sync._can_answer = lambda sa: True
