@@ -8,12 +8,14 @@ from typing import NamedTuple
 
 from ipsecha.cluster.pair import PairMember
 from ipsecha.ike.endpoint import IkeEndpoint
+from simulation import boundaries
 from simulation.play import judged
 from simulation.variants import VARIANTS
+from simulation.variants_handshakes import HANDSHAKE_VARIANTS, HANDSHAKES
 from simulation.variants_numbers import NUMBER_VARIANTS
 from simulation.variants_pair import PAIR_VARIANTS, judged_pair, spoken
 from simulation.violation import Violation
-from simulation.world import Variant
+from simulation.world import Variant, World
 
 SEEDS = 500
 
@@ -57,9 +59,16 @@ def _what(variant: Variant) -> str:
     return _first_sentence(variant.prepare.__doc__)
 
 
+def _handshakes(seed: int, variant: Variant) -> World:
+    """A walk along the boundaries of a handshake."""
+    return boundaries.replayed(boundaries.draw(seed, ("crash",), HANDSHAKES), variant)
+
+
 def _all() -> Iterator[Broken]:
     for name, (variant, checkers) in {**VARIANTS, **NUMBER_VARIANTS}.items():
         yield Broken("full", name, _what(variant), frozenset(checkers), partial(judged, variant=variant))
+    for name, (variant, checkers) in HANDSHAKE_VARIANTS.items():
+        yield Broken("boundaries", name, _what(variant), frozenset(checkers), partial(_handshakes, variant=variant))
     for broken in PAIR_VARIANTS:
         member, checkers, _ = broken
         yield Broken(

@@ -6,7 +6,7 @@ from __future__ import annotations
 import hashlib
 import struct
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from typing import TYPE_CHECKING
 
 from simulation.network import AH_PORT, ESP_PORT, Datagram, Host
@@ -21,8 +21,9 @@ IKE_SA_INIT, IKE_AUTH = 34, 35
 SK, SKF = 46, 53
 INITIATOR, RESPONSE = 0x08, 0x20
 AEAD_IV = 8
+JUST_NOW_S = 0.4
+"""Whoever has sent a request so recently still wants its answer."""
 AH_SPI_AT = 24  # behind an IPv4 header and the first word of AH
-CLUSTER_HOSTS = ("a", "b")
 _ESP = struct.Struct(">II")
 
 
@@ -62,8 +63,6 @@ class Record:
         self._delivered: dict[tuple[bytes, int], str] = {}
         self._inits: set[bytes] = set()
         self._requests: dict[tuple[bytes, int, int], tuple[float, float, str]] = {}  # unanswered: first and last sent
-        self._begun: dict[bytes, str] = {}  # IKE SAs whose IKE_AUTH the cluster has sent, with the peer's address
-        self._used: set[bytes] = set()  # IKE SAs that an owner has used after it made them
         self._last_sent: dict[tuple[bytes, bool, bool], tuple[int, dict[int, bytes]]] = {}
 
     def note(self, who: str, text: str | Callable[..., str], *arguments: object) -> None:
@@ -150,19 +149,13 @@ class Record:
         iv_at, fragment = (32, 0) if first == SK else (36, int.from_bytes(data[32:34], "big"))
         digest = _digest(data)
         self._iv(host, "IKE", (spis, flags & INITIATOR), data[iv_at : iv_at + AEAD_IV], digest)
-        self._remember(host, datagram, spis, flags, number, fragment, data)
+        self._remember(datagram, spis, flags, number, fragment, data)
         known = self._messages.setdefault((spis, flags & (INITIATOR | RESPONSE), number, fragment), digest)
         if known != digest and not self.excused(spis):
             self.violation("I4", f"{host.name} sends another message with the ID of {_named(data)}")
 
-    def _remember(
-        self, host: Host, datagram: Datagram, spis: bytes, flags: int, number: int, fragment: int, data: bytes
-    ) -> None:
+    def _remember(self, datagram: Datagram, spis: bytes, flags: int, number: int, fragment: int, data: bytes) -> None:
         response = bool(flags & RESPONSE)
-        if host.name in CLUSTER_HOSTS and not response and number == 1:
-            self._begun.setdefault(spis, datagram.destination[0])
-        elif host.name in CLUSTER_HOSTS:
-            self._used.add(spis)
         if response:
             self._requests.pop((spis, (flags & INITIATOR) ^ INITIATOR, number), None)
         else:
@@ -180,19 +173,13 @@ class Record:
 
     def unanswered(self, address: str, before: float, after: float) -> list[str]:
         """Requests from or to ``address`` that were first sent ``before`` and last repeated ``after``, and that nobody
-        has answered.  An IKE SA that the cluster initiated, and whose owner was gone before it was replicated, is no
-        loss: the peer cannot have used it yet."""
+        has answered."""
         return [
             f"{key[0].hex()[:6]}:{key[0].hex()[16:22]} q{key[2]}"
             for key, (first, last, between) in self._requests.items()
             if first < before and last > after and address in between.split()
-            if key[0] in self._used and not self.excused(key[0])
+            if not self.excused(key[0])
         ]
-
-    def unconfirmed(self) -> set[str]:
-        """Peers with which the cluster has begun an IKE SA that it has not used yet: they may hold one that no member
-        knows, since the request of IKE_AUTH leaves before there is anything to replicate."""
-        return {address for spis, address in self._begun.items() if spis not in self._used}
 
     def covers(self, who: str, sa: IkeSa) -> None:
         """A new owner's record must know of every message that has ever left the cluster (output commit)."""
@@ -207,6 +194,15 @@ class Record:
             )
         elif response == sa.expected_request_id - 1 and not set(datagrams.values()) <= set(sa.responses):
             self.violation("commit", f"{who} does not have response {response} of {sa}")
+
+    def covers_handshakes(self, who: str, own: str, initiator_spis: Container[bytes]) -> None:
+        """A new owner must know of each IKE_AUTH request that the cluster, at address ``own``, has sent a moment ago
+        and nobody has answered: its peer may have an IKE SA by now."""
+        for (spis, initiator, number), (_, last, between) in self._requests.items():
+            fresh = self.timeline.time - last < JUST_NOW_S and not self.excused(spis)
+            ours = initiator and number == 1 and between.split()[0] == own
+            if fresh and ours and spis[:8] not in initiator_spis:
+                self.violation("commit", f"{who} does not know that IKE_AUTH was sent for {spis.hex()[:6]}")
 
     # Deliveries
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 from ipsecha.cluster import effects as fx
@@ -15,6 +15,8 @@ from ipsecha.model.leases import Leasing
 from ipsecha.model.records import ChildSa, LeaseEntry, decode_record, encode_record
 from simulation.gateways import MemberNode
 from simulation.world import Variant
+
+IKE_SPI_LENGTH = 8
 
 
 class _NoOutputCommit(PairMember):
@@ -91,12 +93,17 @@ class _IvWithoutIncarnation(IkeEndpoint):
 
 def _without_responses(node: MemberNode) -> None:
     """The record lacks the last responses."""
+    _alter_records(node, _stripped)
+
+
+def _alter_records(node: MemberNode, alter: Callable[[bytes], bytes]) -> None:
+    """Those of IKE SAs, whose keys are their SPIs."""
     commit = node.gateway.output._commit
 
-    def forgetful(changes: list[tuple[bytes, bytes | None]]) -> int:
-        return commit([(spi, None if data is None else _stripped(data)) for spi, data in changes])
+    def altered(key: bytes, data: bytes | None) -> bytes | None:
+        return data if data is None or len(key) != IKE_SPI_LENGTH else alter(data)
 
-    node.gateway.output._commit = forgetful
+    node.gateway.output._commit = lambda changes: commit([(key, altered(key, data)) for key, data in changes])
 
 
 def _stripped(data: bytes) -> bytes:
@@ -107,12 +114,7 @@ def _stripped(data: bytes) -> bytes:
 
 def _without_request(node: MemberNode) -> None:
     """The record lacks the request in flight."""
-    commit = node.gateway.output._commit
-
-    def forgetful(changes: list[tuple[bytes, bytes | None]]) -> int:
-        return commit([(spi, None if data is None else _requestless(data)) for spi, data in changes])
-
-    node.gateway.output._commit = forgetful
+    _alter_records(node, _requestless)
 
 
 def _requestless(data: bytes) -> bytes:
