@@ -31,6 +31,7 @@ from ipsecha.wire.ip import (
 from ipsecha.wire.payloads.auth import build_auth, parse_auth
 from ipsecha.wire.payloads.cert import build_cert, build_certreq, parse_cert, parse_certreq
 from ipsecha.wire.payloads.configuration import build_configuration, parse_configuration
+from ipsecha.wire.payloads.counter_sync import parse_message_id_sync, parse_replay_counter_sync
 from ipsecha.wire.payloads.delete import build_delete, parse_delete
 from ipsecha.wire.payloads.eap import parse_eap
 from ipsecha.wire.payloads.identification import build_identity, parse_identity
@@ -89,6 +90,8 @@ def read_ike(message: bytes) -> None:
 
 ENTRANCES: list[Callable[[bytes], object]] = [
     *dict.fromkeys(PARSERS.values()),
+    parse_message_id_sync,
+    parse_replay_counter_sync,
     parse_header,
     read_ike,
     parse_esp,

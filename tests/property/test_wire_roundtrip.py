@@ -14,6 +14,13 @@ from ipsecha.wire.header import HEADER_LENGTH, build_header, parse_header
 from ipsecha.wire.payloads.auth import build_auth, parse_auth
 from ipsecha.wire.payloads.cert import build_cert, build_certreq, parse_cert, parse_certreq
 from ipsecha.wire.payloads.configuration import build_configuration, parse_configuration
+from ipsecha.wire.payloads.counter_sync import (
+    MessageIdSync,
+    build_message_id_sync,
+    build_replay_counter_sync,
+    parse_message_id_sync,
+    parse_replay_counter_sync,
+)
 from ipsecha.wire.payloads.delete import build_delete, parse_delete
 from ipsecha.wire.payloads.eap import EapPacket, build_eap, parse_eap
 from ipsecha.wire.payloads.identification import build_identity, parse_identity
@@ -163,3 +170,18 @@ def test_skf(inner: int, sealed: bytes, numbers: list[int]) -> None:
     found = find_encrypted(message, parse_header(message).next_payload)
     assert found == SkHeader(28, 36, inner if numbers[0] == 1 else 0, *numbers)
     assert message[found.body_offset :] == sealed
+
+
+@given(st.builds(MessageIdSync, spi4, long_word, long_word))
+def test_message_id_sync(sync: MessageIdSync) -> None:
+    built = build_message_id_sync(sync)
+    assert len(built) == 12
+    assert parse_message_id_sync(built) == sync
+    assert built == sync.nonce + sync.send.to_bytes(4, "big") + sync.receive.to_bytes(4, "big")
+
+
+@given(long_word, st.booleans())
+def test_replay_counter_sync(delta: int, esn: bool) -> None:
+    built = build_replay_counter_sync(delta, esn=esn)
+    assert len(built) == (8 if esn else 4)
+    assert parse_replay_counter_sync(built) == delta
