@@ -17,6 +17,10 @@ _no_root = functools.cache(namespaces.available)
 _no_peer = functools.cache(strongswan.available)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--rewrite-scenarios", action="store_true", help="write the dialogues in tests/scenarios anew")
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     if item.get_closest_marker("root") and (reason := _no_root()):
         pytest.skip(reason)

@@ -16,14 +16,13 @@ import msgspec
 
 from simulation import reporting
 from simulation.broken import BROKEN, Finding
-from simulation.levels import LEVELS, SOUND, WHOLE_TRACE, faults_of, replay
+from simulation.levels import LEVELS, SOUND, faults_of, replay
 from simulation.plan import Plan, decode_plan, encode_plan
 from simulation.reporting import Screen
 from simulation.running import Failure, Tally, carry_out, find, jobs_for, quiet, rarest_first, workers
 from simulation.shrink import Shrinker, finding
 from simulation.table import recorded, write_table
 
-IDLE = "gets Pulse"
 REGRESSIONS = Path(__file__).parent / "regressions"
 
 
@@ -125,8 +124,8 @@ def _one(screen: Screen, arguments: argparse.Namespace) -> int:
 def _show(screen: Screen, plan: Plan) -> int:
     """The story of a plan, its trace, and what came of it."""
     screen.say(plan.story())
-    if found := finding(plan, WHOLE_TRACE):
-        screen.say("\n".join(line for line in "\n".join(found.__notes__).splitlines() if IDLE not in line))
+    if found := finding(plan, whole=True):
+        screen.say("\n".join(found.__notes__))
         screen.say(str(found))
         return 1
     outcome = replay(plan)

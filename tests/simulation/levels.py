@@ -17,6 +17,7 @@ import cluster_faults
 import witness_world
 from ipsecha.cluster.pair import PairMember
 from simulation import boundaries, play
+from simulation.narrator import narrated
 from simulation.plan import Plan
 from simulation.variants import VARIANTS
 from simulation.variants_numbers import NUMBER_VARIANTS
@@ -25,7 +26,6 @@ from simulation.violation import Violation
 from simulation.world import Variant, World
 
 SOUND = "sound"
-LAST_LINES = 120
 WHOLE_TRACE = 1_000_000
 
 
@@ -44,16 +44,17 @@ class Outcome(NamedTuple):
 
 
 class Level(NamedTuple):
-    """``judge(seed)`` and ``replay(plan, lines)`` raise Violation, with the end of the trace as its note."""
+    """``judge(seed)`` and ``replay(plan, whole)`` raise Violation; its note is the end of the trace, or all of it."""
 
     judge: Callable[[int], Outcome]
     draw: Callable[[int, Sequence[str]], Plan] | None = None
-    replay: Callable[[Plan, int], Outcome] | None = None
+    replay: Callable[[Plan, bool], Outcome] | None = None
 
 
-def _replay_pair(plan: Plan, lines: int = LAST_LINES) -> Outcome:
+def _replay_pair(plan: Plan, whole: bool = False) -> Outcome:
     members = {spoken(broken[0].__name__): broken[0] for broken in PAIR_VARIANTS} | {SOUND: PairMember}
-    world = cluster_faults.replayed(plan, members[plan.variant], lines)
+    more = {"lines": WHOLE_TRACE} if whole else {}
+    world = cluster_faults.replayed(plan, members[plan.variant], **more)
     return Outcome(world.failovers, world.frames, world.packets, world.has_split, world.time, f"{world.trace:08x}")
 
 
@@ -66,33 +67,38 @@ def _outcome(world: World) -> Outcome:
     return Outcome(world.failovers, record.datagrams, record.deliveries, record.has_split, world.time, record.trace)
 
 
-def _replay_full(plan: Plan, lines: int = LAST_LINES) -> Outcome:
-    return _outcome(play.replayed(plan, _variant(plan.variant), lines))
+def _replay_full(plan: Plan, whole: bool = False) -> Outcome:
+    return _outcome(play.replayed(plan, _variant(plan.variant), narrated if whole else play.last_lines))
 
 
 class _CountedWalk(boundaries.Walk):
     """A walk may go through several worlds."""
 
-    def __init__(self, plan: Plan, variant: Variant | None) -> None:
+    def __init__(
+        self, plan: Plan, variant: Variant | None, watch: Callable[[World], Callable[[], str]] = play.last_lines
+    ) -> None:
         super().__init__(plan, variant)
         self.outcome = Outcome()
+        self.seen: Callable[[], str] = lambda: ""
+        self._watch = watch
 
     def begin(self) -> None:
         if self.worlds:
             self.close()
         super().begin()
+        self.seen = self._watch(self.world)
 
     def close(self) -> None:
         outcome = self.outcome.plus(_outcome(self.world))
         self.outcome = outcome._replace(trace=self.world.record.trace)
 
 
-def _replay_walk(plan: Plan, lines: int = LAST_LINES) -> Outcome:
-    walk = _CountedWalk(plan, _variant(plan.variant))
+def _replay_walk(plan: Plan, whole: bool = False) -> Outcome:
+    walk = _CountedWalk(plan, _variant(plan.variant), narrated if whole else play.last_lines)
     try:
         walk.play()
     except Violation as violation:
-        violation.add_note("\n".join([f"seed {plan.seed}", *walk.world.record.lines[-lines:]]))
+        violation.add_note(f"seed {plan.seed}\n{walk.seen()}")
         raise
     walk.close()
     return walk.outcome
@@ -111,11 +117,11 @@ LEVELS: dict[str, Level] = {
 }
 
 
-def replay(plan: Plan, lines: int = LAST_LINES) -> Outcome:
+def replay(plan: Plan, whole: bool = False) -> Outcome:
     """Play a plan.  Raises Violation; KeyError for a level or variant that does not exist."""
     play_it = LEVELS[plan.level].replay
     assert play_it is not None, "a plan comes from a level that has plans"
-    return play_it(plan, lines)
+    return play_it(plan, whole)
 
 
 def faults_of(level: str, variant: str) -> tuple[str, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from ipsecha.cluster.commit_log import BackupState
 from ipsecha.cluster.pair import Role
@@ -16,6 +16,8 @@ from simulation.world import Variant, World
 
 LEVEL = "full"
 ROUNDS = 22
+LINES = 120
+"""Of the trace, where nobody asks for all of it."""
 SETTLE_S = 14.0
 """So long after the last fault every SA works in both directions: the longest pause between two repetitions of a
 request, and what the outage has put on top of it."""
@@ -167,12 +169,19 @@ def judged(seed: int, variant: Variant | None = None) -> World:
     return replayed(draw(seed, variant.faults if variant else ()), variant)
 
 
-def replayed(plan: Plan, variant: Variant | None = None, lines: int = 120) -> World:
-    """The world of a plan after a whole run.  Raises Violation with the last ``lines`` of its trace."""
+def last_lines(world: World) -> Callable[[], str]:
+    return lambda: "\n".join(world.record.lines[-LINES:])
+
+
+def replayed(
+    plan: Plan, variant: Variant | None = None, watch: Callable[[World], Callable[[], str]] = last_lines
+) -> World:
+    """The world of a plan after a whole run.  Raises Violation with what ``watch`` has seen of it as its note."""
     world = World(plan.seed, variant, plan.peers)
+    seen = watch(world)
     try:
         play(world, plan)
     except Violation as violation:
-        violation.add_note("\n".join([f"seed {plan.seed}", *world.record.lines[-lines:]]))
+        violation.add_note(f"seed {plan.seed}\n{seen()}")
         raise
     return world

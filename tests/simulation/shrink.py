@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 import msgspec
 
-from simulation.levels import LAST_LINES, replay
+from simulation.levels import replay
 from simulation.plan import PACKETS, Plan, without
 from simulation.violation import Violation
 
@@ -15,10 +15,10 @@ RUNS = 600
 """At most so many runs: what is left then is small enough to read."""
 
 
-def finding(plan: Plan, lines: int = LAST_LINES) -> Violation | None:
-    """What fails in a plan, with the last ``lines`` of the trace as its note."""
+def finding(plan: Plan, whole: bool = False) -> Violation | None:
+    """What fails in a plan, with the end of its trace, or all of it, as its note."""
     try:
-        replay(plan, lines)
+        replay(plan, whole)
     except Violation as violation:
         return violation
     except Exception as error:  # a fault of the code under test, or of the simulator
