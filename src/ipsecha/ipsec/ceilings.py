@@ -67,6 +67,7 @@ class Ceilings:
         self._returning: set[int] = set()  # SAs that are to give numbers back with the next requests
         self._serial = 0  # of the last requests
         self._valid_from: dict[int, int] = {}  # serial from which on grants count inbound, of SAs that gave back
+        self._former: dict[int, int] = {}  # what stood in the record before, until the backup is known to have heard
 
     def may_send(self, live: LiveSa, now: float) -> bool:
         """Whether ``next_out`` may be used; called when it is above the lease's mark, and asks for more there."""
@@ -175,7 +176,9 @@ class Ceilings:
                 continue
             ceiling = live.in_lease.give_back(live.window.top, live.floor, now, self.budget.widening)
             if ceiling is not None:
-                self._installed[spi_in][1].in_ceiling = ceiling
+                child = self._installed[spi_in][1]
+                self._former[spi_in] = max(self._former.get(spi_in, 0), child.in_ceiling)
+                child.in_ceiling = ceiling
                 self._valid_from[spi_in] = self._serial
                 lowered.add(spi_in)
         return lowered
@@ -188,6 +191,7 @@ class Ceilings:
         if entry.serial < valid_from:
             return False
         del self._valid_from[entry.spi_in]  # acknowledgements come in order: nothing earlier is under way
+        self._former.pop(entry.spi_in, None)
         return True
 
     # --- what is granted

@@ -93,6 +93,7 @@ class Sad(Ceilings):
         self._unacknowledged.discard(spi_in)
         self._returning.discard(spi_in)
         self._valid_from.pop(spi_in, None)
+        self._former.pop(spi_in, None)
         live = self.lives.pop(spi_in, None)
         if live is not None:
             self.held -= len(live.held_in) + len(live.held_out)
@@ -152,13 +153,17 @@ class Sad(Ceilings):
         """Cease to be the owner; the SAs in use stay for ``exact_counters``.
 
         What was asked for and not answered counts as granted, since the next owner may have heard of it and use it;
-        should this member be the owner again, it asks anew.
+        should this member be the owner again, it asks anew.  What was given back unheard counts as kept.
         """
         if self.active and self.leasing is Leasing.LEASED:
             for live in self.lives.values():
                 inbound, outbound = live.in_lease.requested, live.out_lease.requested
                 if self._raise(LeaseEntry(live.spi_in, inbound, outbound)):
                     self._unacknowledged.add(live.spi_in)
+        for spi_in, ceiling in self._former.items():
+            child = self._installed[spi_in][1]
+            child.in_ceiling = max(child.in_ceiling, ceiling)
+        self._former.clear()
         self.active = False
         self._exact.clear()
         self._wanting.clear()
