@@ -83,6 +83,7 @@ class ModelGateway:
         self.discarded = True
         self.now: Callable[[], float] = lambda: 0.0
         self.reports: list[str] = []
+        self.suspects: set[int] = set()  # that a rival has used
         self._unshared: set[int] = set()
         self._private: set[int] = set()  # SAs that no other member has heard of: no lane bounds them
         self._unacknowledged: set[int] = set()
@@ -101,6 +102,7 @@ class ModelGateway:
             fx.ApplyExact: self._apply_exact,
             fx.DiscardRecords: self._discard,
             fx.TakeSnapshot: self._take_snapshot,
+            fx.Suspect: lambda effect: self.suspects.update(int.from_bytes(key, "big") for key in effect.keys),
             fx.CloseJoin: self._close_join,
             fx.ClusterReport: lambda effect: self.reports.append(effect.event),
             **ring,

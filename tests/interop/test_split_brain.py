@@ -3,6 +3,7 @@ two steps of a rekey."""
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 from pathlib import Path
@@ -13,10 +14,12 @@ from ipsecha.gateway.control import ControlError
 from ipsecha.lab import mid_rekey, network
 from ipsecha.lab.failover import Fault, protection, wait_for_pair
 from ipsecha.lab.loopback import on_loopback
+from ipsecha.lab.member import Member
 from ipsecha.lab.mid_rekey import STEPS, Rekey
 from ipsecha.lab.namespaces import isolate
 from ipsecha.lab.plays import MORTAL, play
-from ipsecha.lab.scenes import CABLES, PeerKind, in_namespaces
+from ipsecha.lab.scenes import CABLES, NamespaceScene, PeerKind, in_namespaces
+from ipsecha.lab.stage import CHILD, CONNECTION
 
 
 def timeline(text: str) -> None:
@@ -102,3 +105,45 @@ def test_a_crash_in_mid_rekey_without_root(tmp_path: Path, number: int) -> None:
 
 def test_every_step_of_every_rekey_has_its_turn() -> None:
     assert len({mid_rekey.case(number) for number in range(len(Rekey) * STEPS)}) == len(Rekey) * STEPS
+
+
+@pytest.mark.root
+@pytest.mark.peer
+def test_what_the_loser_has_done_is_repaired(tmp_path: Path) -> None:
+    """Without a witness the peer hears one owner only; that one rekeys the child SA, and then gives up its records.
+    The one that stays is told, and the two sides agree again within seconds."""
+    with in_namespaces(tmp_path, PeerKind.STRONGSWAN) as scene:
+        former, backup = wait_for_pair(scene.members)
+        scene.bring_up()
+        scene.probes.wait_until_answered()
+        former.wait_for("protection", lambda member: protection(member) == "protected")
+        isolate(scene.topology["sw"], network.MEMBERS, CABLES, isolated=True)
+        backup.wait_for("the split", lambda member: member.role() == "active")
+        hosts = (("peer", network.OUTER, network.CLUSTER_OUTER), ("hosta", "eth0", network.CLUSTER_INNER))
+        for role, interface, address in hosts:
+            port = "outer" if interface == network.OUTER else "inner"
+            mac = _mac(scene, former, port)
+            scene.topology[role].ip(f"neigh replace {address} lladdr {mac} dev {interface} nud permanent")
+        before = scene.peer_spis()
+        former.rekey(CONNECTION, CHILD)
+        former.wait_for("the rekey", lambda member: len(scene.peer_spis()) == 1 and scene.peer_spis() != before)
+        for role, interface, address in hosts:
+            scene.topology[role].ip(f"neigh del {address} dev {interface}")
+        isolate(scene.topology["sw"], network.MEMBERS, CABLES, isolated=False)
+        backup.wait_for("protection", lambda member: protection(member) == "protected")
+        healed_at = time.monotonic()
+        assert backup.role() == "active"
+        backup.wait_for("agreement", lambda member: scene.peer_spis() == _spis_seen_from_the_peer(member))
+        scene.probes.wait_until_answered()
+        timeline(f"agreement and answers {time.monotonic() - healed_at:.1f} s after the members met")
+        scene.probes.settle()
+        assert all(report.duplicates == 0 for report in scene.probes.reports())
+
+
+def _mac(scene: NamespaceScene, member: Member, interface: str) -> str:
+    (found,) = json.loads(scene.topology[member.name].run("ip", "-j", "link", "show", "dev", interface).stdout)
+    return str(found["address"])
+
+
+def _spis_seen_from_the_peer(member: Member) -> list[tuple[str, str]]:
+    return sorted((child.spi_out, child.spi_in) for child in member.children(CHILD))

@@ -113,6 +113,12 @@ class DiscardRecords(msgspec.Struct, frozen=True):
     """Forget all SAs: they are stale, or another member's."""
 
 
+class Suspect(msgspec.Struct, frozen=True):
+    """The other member was an owner, too, and changed these records: what is in ours may be old."""
+
+    keys: tuple[bytes, ...]
+
+
 class TakeSnapshot(msgspec.Struct, frozen=True):
     """A backup joins: call ``PairMember.snapshot`` with an iterator over all records."""
 
@@ -160,6 +166,7 @@ ClusterEffect = (
     | ApplyLeases
     | ApplyExact
     | DiscardRecords
+    | Suspect
     | TakeSnapshot
     | CloseJoin
     | ClockOffset

@@ -145,6 +145,13 @@ class HalfOpen(msgspec.Struct, array_like=True, frozen=True):
         return f"HalfOpen(epoch {self.epoch:#x}, {len(self.state)} octets)"
 
 
+class Touched(msgspec.Struct, array_like=True, frozen=True):
+    """From an owner that gives up, before it joins: keys of the records that it changed while both were owners."""
+
+    epoch: int
+    keys: tuple[bytes, ...]
+
+
 Frame = (
     Hello
     | Join
@@ -160,6 +167,7 @@ Frame = (
     | Goodbye
     | Pulse
     | HalfOpen
+    | Touched
 )
 
 _TYPES: dict[int, type[Frame]] = {
@@ -177,6 +185,7 @@ _TYPES: dict[int, type[Frame]] = {
     12: Goodbye,
     13: Pulse,
     14: HalfOpen,
+    15: Touched,
 }
 _OCTETS = {kind: bytes((number,)) for number, kind in _TYPES.items()}
 _DECODERS = {number: msgspec.msgpack.Decoder(kind) for number, kind in _TYPES.items()}

@@ -23,6 +23,10 @@ from ipsecha.model.records import LeaseEntry
 from ipsecha.model.spi import Entropy
 
 CLOCK_TOLERANCE_S = 0.05
+TOUCHED_PART = 4096
+TOUCHED_LIMIT = 1 << 18
+"""Records changed beside a rival: so many in one frame, so many remembered."""
+
 INFO, WARNING, ERROR = 20, 30, 40
 
 
@@ -82,6 +86,7 @@ class Ownership:
         self._channel_down_ticks = 0
         self._quiet_ticks = 0  # since the last frame on a channel that is up
         self._dismissal = 0  # as in Beat
+        self._touched: set[bytes] = set()  # keys of records changed beside a rival that may be an owner, too
         self._followed = b""  # boot id of the owner that our records came from
         self._insists = False  # a silence was seen: the partner may have been voted for since
         self._proof = False  # of the partner's death, while the witness is asked (``voting``)
@@ -203,9 +208,16 @@ class Ownership:
         self._dismissal = 0
         self.rivalry.none()
         self.log.reset(BackupState.ABSENT)
+        self._confess()
         self._adopt_clock(partner.cluster_time, now)
         self._effects.append(fx.DiscardRecords())
         self._send(frames.Join(self.epoch))
+
+    def _confess(self) -> None:
+        """What we have changed while both of us were owners, the one that stays does not know."""
+        touched, self._touched = sorted(self._touched), set()
+        for first in range(0, len(touched), TOUCHED_PART):
+            self._send(frames.Touched(self.epoch, tuple(touched[first : first + TOUCHED_PART])))
 
     def _backup_gone(self, proof: bool, now: float, leave: bool = False) -> None:
         """``leave``: to go on although nothing is proven, from the witness or the operator."""

@@ -36,7 +36,7 @@ from ipsecha.cluster.epoch import first_term, make_epoch
 from ipsecha.cluster.frames import Change, Frame, Hello
 from ipsecha.cluster.judgement import Judgement
 from ipsecha.cluster.meeting import Verdict
-from ipsecha.cluster.ownership import ERROR, INFO, WARNING, PairSettings, Role
+from ipsecha.cluster.ownership import ERROR, INFO, TOUCHED_LIMIT, WARNING, PairSettings, Role
 from ipsecha.model.errors import ClusterError
 from ipsecha.model.leases import Leasing
 from ipsecha.model.records import LeaseEntry
@@ -116,6 +116,8 @@ class PairMember(Judgement):
 
     def commit(self, changes: Sequence[Change], now: float) -> int:
         """Replicate ``changes``; the number comes back in ``Released`` when they are safe."""
+        if self.rivalry.exists and self.log.backup is BackupState.ABSENT and len(self._touched) < TOUCHED_LIMIT:
+            self._touched.update(key for key, _ in changes)
         frame = self.log.commit(self.epoch, changes, now)
         self._replicate(frame)
         if self.log.backup is not BackupState.IN_SYNC and self.owns:
@@ -141,6 +143,7 @@ class PairMember(Judgement):
             self._replicate(self.log.extend(self.epoch, entries, now))
         self._replicate(self.log.end_snapshot(self.epoch, self._highest_epoch, now))
         self.rivalry.heir = self.partner.boot_id
+        self._touched.clear()
         self.alone_since = None
         self._report("protected", f"{self._partner_name} is in sync: the SAs are protected")
 
@@ -305,6 +308,11 @@ class PairMember(Judgement):
     def _on_forward(self, frame: frames.Forward, now: float) -> None:
         self._effects.append(fx.Forwarded(frame.data))
 
+    def _on_touched(self, frame: frames.Touched, now: float) -> None:
+        if self.owns and frame.epoch == self.epoch:
+            self._report("diverged", f"{self._partner_name} has used {len(frame.keys)} IKE SAs, too: repairing them")
+            self._effects.append(fx.Suspect(frame.keys))
+
     def _on_pulse(self, frame: frames.Pulse, now: float) -> None:
         self.counters["pulses-in"] += 1  # it has arrived: that is all
 
@@ -324,5 +332,6 @@ class PairMember(Judgement):
         frames.Forward: _on_forward,
         frames.Goodbye: _on_goodbye,
         frames.Pulse: _on_pulse,
+        frames.Touched: _on_touched,
         frames.HalfOpen: Judgement._on_half_open,
     }

@@ -88,6 +88,7 @@ class PairSide:
             fx.ApplyExact: lambda effect: gateway.plane.adopt_exact(effect.entries),
             fx.DiscardRecords: self._discard_records,
             fx.TakeSnapshot: self._take_snapshot,
+            fx.Suspect: lambda effect: gateway.endpoint.suspect(effect.keys, self._now),
             fx.CloseJoin: self._close_join,
             fx.ClockOffset: self._shift_clock,
             fx.Forwarded: self._forwarded,

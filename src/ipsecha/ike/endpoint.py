@@ -25,6 +25,7 @@ from ipsecha.ike import (
     message_sync,
     operations,
     repair,
+    rival,
     sharing,
     standby,
     unprotected,
@@ -422,6 +423,13 @@ class IkeEndpoint(Step):
         self.after_takeover.begin(self, now, failover)
         self.asked_sync.clear()
         self._background = standby.BackgroundPass()
+
+    def suspect(self, spis: Sequence[bytes], now: float) -> None:
+        """Another owner has used these IKE SAs beside us: repair them, a batch at a time."""
+        marked = rival.mark(self, spis)
+        if marked:
+            self.now = now
+            self._background = standby.BackgroundPass(marked if self._background is None else None)
 
     def deactivate(self) -> None:
         """No longer the owner: what is not in the records is dropped."""

@@ -65,9 +65,10 @@ def forget(endpoint: IkeEndpoint, local_spi: bytes) -> None:
 class BackgroundPass:
     """Arms the timers of all SAs after a takeover, a batch at a time.  Even the lists of them are made afterwards."""
 
-    def __init__(self) -> None:
-        self._urgent: list[bytes] | None = None
-        self._pending: list[bytes] | None = None
+    def __init__(self, only: list[bytes] | None = None) -> None:
+        """``only``: SPIs of the IKE SAs to look after, instead of all."""
+        self._urgent = only
+        self._pending: list[bytes] | None = None if only is None else []
 
     def run(self, endpoint: IkeEndpoint, now: float) -> bool:
         """Do one batch; False when all is done (connections that are to be up are then looked after)."""

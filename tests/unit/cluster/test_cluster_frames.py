@@ -36,6 +36,7 @@ FRAMES: st.SearchStrategy[Frame] = st.one_of(
     st.builds(frames.Join, NUMBER),
     st.builds(frames.Commit, NUMBER, NUMBER, CHANGES, CHANGES),
     st.builds(frames.HalfOpen, NUMBER, OCTETS),
+    st.builds(frames.Touched, NUMBER, st.lists(OCTETS, max_size=3).map(tuple)),
     st.builds(frames.Leases, NUMBER, NUMBER, LEASES.map(pack_leases)),
     st.builds(frames.SnapshotEnd, NUMBER, NUMBER, NUMBER),
     st.builds(frames.Ack, NUMBER, NUMBER),
