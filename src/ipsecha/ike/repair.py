@@ -58,6 +58,11 @@ GRACE_S = 0.4
 """For the answer to a request that the record knows as being in flight."""
 
 PROBES = 8
+"""Without any answer."""
+
+ANSWERS = 32
+"""That are not the probe's own: a peer that gives so many does not repeat our SPI at all, and has taken every probe."""
+
 REPETITIONS = 2 * PROBES
 
 YOUNG_S = 1.0
@@ -196,9 +201,11 @@ def handle_response(
     if left:
         endpoint.transmit(exchange.request[:1], sa.local, sa.remote)
         repair.due_at = now + PAUSE_S
-    elif answered or repair.probes >= PROBES or endpoint.connection_of(sa) is None:
+    elif answered or repair.answers >= ANSWERS or endpoint.connection_of(sa) is None:
         _settle(endpoint, sa, now)
     else:
+        repair.answers += 1
+        repair.probes = 0
         _send_probe(endpoint, sa, repair, now)
         endpoint.rearm(sa)
 
@@ -227,7 +234,9 @@ def _settle(endpoint: IkeEndpoint, sa: IkeSa, now: float) -> None:
     if repair is not None and repair.lost:
         endpoint.report("repaired", f"updates were lost; {sa.remote[0]} and we agree again", sa.connection)
     if changing or (repair is not None and repair.lost):
-        verify_children(endpoint, sa)
+        endpoint.repairs.first_evidence(sa)
+        _verify_children(endpoint, sa)
+        _restore(endpoint, sa)
     endpoint.rearm(sa)
 
 
@@ -246,12 +255,24 @@ def _clear(endpoint: IkeEndpoint, sa: IkeSa) -> None:
 # Child SAs.  Tasks are only queued here: these are called in the middle of steps that run the queue at their end.
 
 
-def verify_children(endpoint: IkeEndpoint, sa: IkeSa) -> None:
-    """Once for each takeover: rekey the child SAs of ``sa``; those that only we know are replaced in that way."""
-    if endpoint.repairs.first_evidence(sa):
-        for child in sa.children:
-            if child.state == ChildState.ESTABLISHED:
-                _queue(endpoint, sa, Task(ExchangeKind.REKEY_CHILD, child.spi_in, child.name))
+def _verify_children(endpoint: IkeEndpoint, sa: IkeSa) -> None:
+    """Rekey the child SAs of ``sa``; those that only we know are replaced in that way."""
+    for child in sa.children:
+        if child.state == ChildState.ESTABLISHED:
+            _queue(endpoint, sa, Task(ExchangeKind.REKEY_CHILD, child.spi_in, child.name))
+
+
+def _doubt_children(endpoint: IkeEndpoint, sa: IkeSa) -> None:
+    """There is proof that the peer's view of the child SAs is another than ours: they are verified when the repair is
+    through, or now, but once for each takeover."""
+    repair = endpoint.suspects.get(sa.local_spi)
+    if repair is not None:
+        repair.lost = True
+    elif sa.local_spi in endpoint.suspects:
+        sa.flags |= CHANGING
+    elif endpoint.repairs.first_evidence(sa):
+        _verify_children(endpoint, sa)
+        _restore(endpoint, sa)
 
 
 def _queue(endpoint: IkeEndpoint, sa: IkeSa, task: Task) -> None:
@@ -322,15 +343,14 @@ def unknown_spi(endpoint: IkeEndpoint, spi: int, remote: Address, now: float) ->
             if not sa.flags & LEAVING and sa.remote[0] == remote[0] and remote[1] in (0, sa.remote[1]):
                 endpoint.count("orphans-deleted")
                 _queue(endpoint, sa, Task(ExchangeKind.DELETE_CHILD, spi, orphan=True))
-                verify_children(endpoint, sa)
-                _restore(endpoint, sa)
+                _doubt_children(endpoint, sa)
                 window.run_queue(endpoint, sa, now)
 
 
 def _restore(endpoint: IkeEndpoint, sa: IkeSa) -> None:
-    """The peer has had a child SA that we do not know: the ones that the policy knows are made where they are missing,
+    """The peer has had a child SA that we do not know: where we have none at all, those that the policy knows are made,
     or the peer would be left without."""
-    connection = endpoint.connection_of(sa)
+    connection = endpoint.connection_of(sa) if not sa.children else None
     for policy in connection.children if connection is not None else ():
         if connection is not None and not bring_up.is_up(endpoint, connection, policy.name):
             _queue(endpoint, sa, Task(ExchangeKind.NEW_CHILD, child=policy.name))
@@ -349,13 +369,7 @@ def leapt(endpoint: IkeEndpoint, sa: IkeSa, message_id: int) -> None:
     count = message_id - sa.expected_request_id
     endpoint.report("lost-requests", f"{count} requests of {sa.remote[0]} were lost here", sa.connection)
     sa.expected_request_id = message_id
-    repair = endpoint.suspects.get(sa.local_spi)
-    if repair is not None:
-        repair.lost = True
-    elif sa.local_spi in endpoint.suspects:
-        sa.flags |= CHANGING
-    else:
-        verify_children(endpoint, sa)
+    _doubt_children(endpoint, sa)
 
 
 def hint(endpoint: IkeEndpoint, sa: IkeSa, now: float) -> None:

@@ -19,6 +19,7 @@ class Repair:
     """One suspect that is being repaired.  ``due_at``: the next step of ours; infinity while others set the pace."""
 
     __slots__ = (
+        "answers",
         "catching_up",
         "doomed",
         "due_at",
@@ -34,7 +35,8 @@ class Repair:
     def __init__(self, *, syncing: bool = False) -> None:
         self.due_at = math.inf
         self.syncing = syncing  # by RFC 6311
-        self.probes = 0  # sent
+        self.probes = 0  # sent since the last answer
+        self.answers = 0  # to other requests than ours
         self.repeated = False  # the last of them
         self.repetitions = 0
         self.catching_up = False  # the peer answers, but has not come to the last probe yet
