@@ -13,9 +13,6 @@ import sys
 from pathlib import Path
 
 LOSE, CHECK, FORCE, SYNCHRONISE = "lose", "check", "force", "synchronise"
-COMMAND_LINE = (
-    f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); import lossy_member; lossy_member.run()"
-)
 
 
 def run() -> None:

@@ -8,22 +8,24 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
-from lossy_member import CHECK, COMMAND_LINE, FORCE, LOSE, SYNCHRONISE
+from lossy_member import CHECK, FORCE, LOSE, SYNCHRONISE
 
-from ipsecha.lab import member as lab_member
-from ipsecha.lab import namespaces, network, stage, strongswan
-from ipsecha.lab.failover import wait_for_pair
+from ipsecha.lab import capture, namespaces, network, stage, strongswan
+from ipsecha.lab.failover import Fault, wait_for_pair
 from ipsecha.lab.member import Member
 from ipsecha.lab.namespaces import Topology
+from ipsecha.lab.scenes import PeerKind, in_namespaces
 from ipsecha.lab.stage import CHILD, CONNECTION, Tunnel
 from ipsecha.lab.strongswan import StrongSwan
 
+CLUSTER = network.CLUSTER_OUTER
 CBC, AEAD = "aes256-sha256-x25519", "aes256gcm16-prfsha256-x25519"
 
 
 @pytest.fixture(autouse=True)
 def lossy(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lab_member, "_COMMAND_LINE", COMMAND_LINE)
+    monkeypatch.setattr(Member, "command", "lossy_member")
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
 
 
 def ids(member: Member) -> tuple[int, int]:
@@ -131,3 +133,34 @@ def test_strongswan_with_an_aead_is_not_asked(tmp_path: Path, forced: bool) -> N
         survivor.wait_for("a request", lambda _: "INFORMATIONAL request 0 [ N(MSG_ID_SYN) ]" in log.read_text())
         survivor.wait_for("the end", lambda _: not scene.peer.sas())
         assert "no IV or padding" in log.read_text()
+
+
+@pytest.mark.root
+def test_ipsecha_answers_and_skips(tmp_path: Path) -> None:
+    """Between two ipsecha, over the whole way to the wire: message IDs agree, and the peer's ESP numbers jump by what
+    the survivor asks for."""
+    delta = 300_000
+    with in_namespaces(tmp_path, PeerKind.IPSECHA, command=Member.command) as scene:
+        active, standby = wait_for_pair(scene.members)
+        scene.bring_up()
+        scene.probes.wait_until_answered()
+        active.wait_for("protection", lambda member: protection(member) == "protected")
+        (standby.directory / SYNCHRONISE).write_text(str(delta))
+        (standby.directory / LOSE).touch()
+        before = ids(active)
+        (active.directory / CHECK).touch()
+        active.wait_for("a liveness check", lambda member: ids(member)[0] > before[0])
+        scene.strike(Fault.KILL, active)
+        standby.wait_for("agreement", lambda member: "message IDs agreed" in member.log.read_text())
+        scene.probes.wait_until_answered()
+        time.sleep(0.5)
+        assert isinstance(scene.peer, Member)
+        assert ids(standby) == ids(scene.peer)[::-1]
+        assert scene.wire is not None
+        inbound = [packet for packet in scene.wire.packets() if packet.spi and packet.destination == CLUSTER]
+        (span,) = capture.spans(inbound)
+        assert delta < span.last < 2 * delta
+        standby.rekey(CONNECTION, CHILD)
+        scene.peer.rekey(CONNECTION, CHILD)
+        scene.probes.settle()
+        assert all(report.duplicates == 0 for report in scene.probes.reports())
