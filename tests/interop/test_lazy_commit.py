@@ -52,7 +52,8 @@ class Scene:
         assert self.works()
 
     def lose(self) -> None:
-        """From now on the standby acknowledges and forgets."""
+        """From now on the standby acknowledges and forgets; it knows that the IKE SA is open."""
+        check(self.active)
         cluster = self.active.status().cluster
         assert cluster is not None
         assert cluster.commit == "lazy"
@@ -88,8 +89,8 @@ def on_stage(tmp_path: Path, ike: str, **peer_options: str) -> Iterator[Scene]:
 
 def check(member: Member) -> None:
     """A liveness check of ours."""
-    (member.directory / CHECK).touch()
     (before,) = member.sas()
+    (member.directory / CHECK).touch()
     member.wait_for("liveness check", lambda one: one.sas()[0].next_request_id > before.next_request_id)
 
 

@@ -35,6 +35,7 @@ LAG_COMMITS = 512
 CLOSED_PER_TURN = 64
 
 NEVER = -1
+FIRST_REQUEST_AFTER_AUTH = 2
 _CHILD_EXCHANGES = (*CREATIONS, ExchangeKind.DELETE_CHILD)
 
 
@@ -204,7 +205,10 @@ class LazyCommit(OutputCommit):
 
 
 def _is_strict(sa: IkeSa) -> bool:
-    """Whether this step is one of those that nothing repairs."""
+    """Whether this step is one of those that nothing repairs.  Among them is the first record of an SA that the peer
+    has asked for: it does not say OPEN, or the next owner would ask a peer that may not have the SA yet."""
+    if not sa.next_request_id and sa.expected_request_id <= FIRST_REQUEST_AFTER_AUTH and sa.exchange is None:
+        return True
     ends = sa.flags & LEAVING
     return bool(ends) or (
         sa.exchange is not None and sa.exchange.kind in (ExchangeKind.REKEY_IKE, ExchangeKind.DELETE_IKE)

@@ -378,7 +378,8 @@ def hint(endpoint: IkeEndpoint, sa: IkeSa, now: float) -> None:
     endpoint.count("unprotected-hint")
     repair = endpoint.suspects.get(sa.local_spi)
     if repair is not None:
-        repair.hinted = True
+        if repair.doomed and not repair.replacement:  # nothing else can be done about it
+            endpoint.remove_sa(sa)
     elif sa.exchange is None and not sa.flags & LEAVING and endpoint.repairs.hints.take(now):
         window.enqueue(endpoint, sa, Task(ExchangeKind.LIVENESS), now)
 
@@ -395,11 +396,10 @@ def _give_up(endpoint: IkeEndpoint, sa: IkeSa, repair: Repair, exchange: Exchang
         address = sa.remote[0]
     names = tuple(dict.fromkeys(child.name for child in sa.children))
     endpoint.report("doomed", f"{sa.remote[0]} answers no request after the takeover", sa.connection, level=30)
-    if connection is not None and address is not None and names and sa.connection not in endpoint.held:
-        if all(one.remote[0] != address for one in endpoint.initiations.values()):
-            repair.replacement = initiation.start(endpoint, connection, names, now, address)
-    elif repair.hinted:
-        endpoint.remove_sa(sa)
+    if connection is None or address is None or not names or sa.connection in endpoint.held:
+        return
+    if all(one.remote[0] != address for one in endpoint.initiations.values()):
+        repair.replacement = initiation.start(endpoint, connection, names, now, address)
 
 
 def replaced(endpoint: IkeEndpoint, new: IkeSa) -> None:

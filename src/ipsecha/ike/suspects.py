@@ -23,7 +23,6 @@ class Repair:
         "catching_up",
         "doomed",
         "due_at",
-        "hinted",
         "lost",
         "probes",
         "repeated",
@@ -41,7 +40,6 @@ class Repair:
         self.repetitions = 0
         self.catching_up = False  # the peer answers, but has not come to the last probe yet
         self.lost = False  # an update has been lost for certain
-        self.hinted = False  # somebody claims, unprotected, that the peer does not know the SA
         self.doomed = False  # no probe was answered
         self.replacement = b""  # SPI of the handshake that is to replace it
 

@@ -30,6 +30,7 @@ class Ring:
         pair = Pair()
         pair.establish()
         self.sas: list[IkeSa] = [pair.left.sa, pair.right.sa]
+        self.sas[1].next_request_id = 1  # something has been said on it
         self.now = 100.0
         self.commits: list[Changes] = []
         self.done: list[Effect] = []
@@ -124,6 +125,18 @@ def test_births_rekeys_and_ends_of_ike_sas_always_wait() -> None:
     ring.acknowledge()
     sa.flags |= CLOSING
     assert not ring.step(message(b"delete"))
+
+
+def test_a_new_ike_sa_of_the_peers_is_not_open() -> None:
+    """Its first answer waits: when the owner dies before it, the peer has no such SA to ask about."""
+    ring = Ring()
+    ring.sas[1].next_request_id = 0
+    assert not ring.step(message(b"answer"), sa=1)
+    assert ring.known(1) == 0
+    ring.acknowledge()
+    ring.sas[1].expected_request_id += 1
+    assert not ring.step(message(b"answer"), sa=1)
+    assert ring.known(1) == OPEN
 
 
 def test_handshakes_of_ours_always_wait() -> None:
