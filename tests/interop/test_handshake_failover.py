@@ -3,6 +3,7 @@ whose IKE_AUTH comes too late for the old owner, nor as responder, whose answer 
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -32,14 +33,13 @@ table inet handshake {{
 """
 
 
-@contextmanager
-def ike_auth_lost(scene: NamespaceScene) -> Iterator[None]:
-    """What the peer sends in IKE_AUTH does not leave it."""
+def lose_ike_auth(scene: NamespaceScene) -> None:
+    """From now on what the peer sends in IKE_AUTH does not leave it."""
     scene.topology["peer"].run("nft", "-f", "-", stdin=_DROP_IKE_AUTH)
-    try:
-        yield
-    finally:
-        scene.topology["peer"].run("nft", "delete", "table", "inet", "handshake")
+
+
+def let_ike_auth_pass(scene: NamespaceScene) -> None:
+    scene.topology["peer"].run("nft", "delete", "table", "inet", "handshake")
 
 
 @contextmanager
@@ -92,13 +92,15 @@ def test_an_ike_auth_that_comes_after_the_failover(tmp_path: Path, fault: Fault,
     credentials = stage.make_certificates("ecdsa", depth=1, padding=1500) if certificates else None
     with in_namespaces(tmp_path, PeerKind.STRONGSWAN, tunnel, credentials) as scene:
         active, standby = _protected_pair(scene)
+        lose_ike_auth(scene)
         with meanwhile(scene.bring_up):
-            with ike_auth_lost(scene):
-                active.wait_for("half-open IKE SA", lambda member: member.status().half_open)
-                standby.wait_for("its copy", lambda member: _sharing(member).held == 1)
-                assert _sharing(active).shared == 1
-                scene.strike(fault, active)
-                standby.wait_for("takeover", lambda member: member.role() == "active")
+            active.wait_for("half-open IKE SA", lambda member: member.status().half_open)
+            standby.wait_for("its copy", lambda member: _sharing(member).held == 1)
+            assert _sharing(active).shared == 1
+            sys.stdout.write(f"{_sharing(active).octets} octets shared\n")
+            scene.strike(fault, active)
+            standby.wait_for("takeover", lambda member: member.role() == "active")
+            let_ike_auth_pass(scene)
             standby.wait_for("child SA", lambda member: member.children(CHILD))
         assert _sharing(standby).continued == 1
         assert len(_initiator_spis(scene)) == 1, "strongSwan did not start over"
@@ -111,12 +113,13 @@ def test_an_answer_that_comes_after_the_failover(tmp_path: Path) -> None:
         active, standby = _protected_pair(scene)
         peer = scene.peer
         assert isinstance(peer, StrongSwan)
-        with ike_auth_lost(scene):
-            active.initiate(CONNECTION, CHILD)
-            peer.wait_for(CHILD, "INSTALLED")
-            (sa,) = peer.sas(CONNECTION)
-            active.kill()
-            standby.wait_for("takeover", lambda member: member.role() == "active")
+        lose_ike_auth(scene)
+        active.initiate(CONNECTION, CHILD)
+        peer.wait_for(CHILD, "INSTALLED")
+        (sa,) = peer.sas(CONNECTION)
+        active.kill()
+        standby.wait_for("takeover", lambda member: member.role() == "active")
+        let_ike_auth_pass(scene)
         standby.wait_for("child SA", lambda member: member.children(CHILD))
         assert len(_initiator_spis(scene)) == 1
         assert [one["uniqueid"] for one in peer.sas(CONNECTION)] == [sa["uniqueid"]]
