@@ -181,6 +181,7 @@ def test_the_values_sent_are_known_to_the_backup(steps: SyncSteps) -> None:
     (request,) = steps.ask()
     steps.fail_over()
     assert synchronising(steps.a)
+    assert steps.ask() == []
     repeated = steps.pass_time(2.0)
     assert {packet.data for packet in repeated} == {request.data}
     (response,) = steps.deliver(request)

@@ -69,14 +69,16 @@ def start_sync(endpoint: IkeEndpoint, sa: IkeSa, now: float, message_ids: bool, 
     """Ask the peer of ``sa`` for agreement on message IDs, and with ``counter_delta`` to raise its outbound sequence
     numbers by so much; what it does not support is left out.
 
-    To be called inside a step, at most once for each part and IKE SA in a failover (section 7): False where nothing is
-    asked for.  The request leaves as soon as there is room for it; one that is in flight has GRACE_S to be answered.
+    To be called inside a step.  Each part is asked for once in a failover (section 7); False where nothing is asked
+    for, now or by the owner before.  The request leaves as soon as there is room for it; one that is in flight has GRACE_S to be answered.
     """
     if sa.flags & CLOSED:
         return False
     delta = counter_delta if counter_delta > 0 and counter_sync.possible(sa) else 0
     message_ids = message_ids and _can_answer(sa)
     message_ids = message_ids and sa.next_request_id + JUMP < window.REKEY_MESSAGE_ID
+    if message_ids and _is_under_way(sa):
+        return True  # the owner before has asked
     if message_ids and _first_time(endpoint, sa, _SYNC):
         wait = _await_answer(endpoint, sa)
         sa.queue = (Task(_SYNC, delta=delta, not_before=now + GRACE_S if wait else 0.0), *sa.queue)
@@ -90,6 +92,11 @@ def start_sync(endpoint: IkeEndpoint, sa: IkeSa, now: float, message_ids: bool, 
     window.run_queue(endpoint, sa, now)
     endpoint.rearm(sa)
     return True
+
+
+def _is_under_way(sa: IkeSa) -> bool:
+    in_flight = sa.exchange is not None and sa.exchange.kind == _SYNC
+    return in_flight or any(task.kind == _SYNC for task in sa.queue)
 
 
 def _can_answer(sa: IkeSa) -> bool:
