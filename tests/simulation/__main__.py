@@ -49,7 +49,7 @@ def _many(screen: Screen, arguments: argparse.Namespace) -> int:
         if not arguments.only_variants:
             failures = _seeds(screen, pool, levels, arguments.first, arguments.seeds)
         if not arguments.no_variants:
-            missed = _variants(screen, pool, levels, arguments.write_table)
+            missed = _variants(screen, pool, levels, arguments)
     for failure in failures[: arguments.shrink]:
         _shrink(screen, failure, arguments.keep)
     return 1 if failures or missed else 0
@@ -71,16 +71,16 @@ def _seeds(screen: Screen, pool: Pool, levels: tuple[str, ...], first: int, seed
     return failures
 
 
-def _variants(screen: Screen, pool: Pool, levels: tuple[str, ...], write: bool) -> int:
+def _variants(screen: Screen, pool: Pool, levels: tuple[str, ...], arguments: argparse.Namespace) -> int:
     """How many of the broken variants were not found out as they should."""
-    names = [name for name, broken in BROKEN.items() if broken.level in levels]
+    names = [name for name, one in BROKEN.items() if one.level in levels and arguments.named in name]
     found: dict[str, Finding] = {}
     with screen.progress("broken clusters", len(names)) as progress:
         for name, one in pool.imap_unordered(find, rarest_first(names, recorded())):
             found[name] = one
             progress.advance(1, f"{name}: {one.checker or 'not found out'}")
     missed = reporting.variants(screen, found)
-    if write and not missed:
+    if arguments.write_table:
         write_table(found)
     return missed
 
@@ -142,6 +142,7 @@ def _arguments() -> argparse.Namespace:
     add("--jobs", type=int, default=0, help="processes (default: one a core)")
     add("--only-variants", "--variants", action="store_true", help="only the clusters that are broken on purpose")
     add("--no-variants", action="store_true", help="leave them out")
+    add("--named", default="", metavar="TEXT", help="only broken clusters with this in their name")
     add("--write-table", action="store_true", help="write what was found out about them to docs/simulation.md")
     add("--shrink", type=int, default=1, metavar="N", help="cut so many failing seeds down (default: 1)")
     add("--keep", action="store_true", help="keep what is left of them as regressions")

@@ -9,11 +9,11 @@ from typing import NamedTuple
 from ipsecha.cluster.pair import PairMember
 from ipsecha.ike.endpoint import IkeEndpoint
 from simulation import boundaries
+from simulation.full_variants import FULL_VARIANTS
 from simulation.play import judged
-from simulation.variants import VARIANTS
 from simulation.variants_handshakes import HANDSHAKE_VARIANTS, HANDSHAKES
-from simulation.variants_numbers import NUMBER_VARIANTS
 from simulation.variants_pair import PAIR_VARIANTS, judged_pair, spoken
+from simulation.variants_witness import VISIBLE, WITNESS_VARIANTS, judged_witnessed
 from simulation.violation import Violation
 from simulation.world import Variant, World
 
@@ -65,10 +65,12 @@ def _handshakes(seed: int, variant: Variant) -> World:
 
 
 def _all() -> Iterator[Broken]:
-    for name, (variant, checkers) in {**VARIANTS, **NUMBER_VARIANTS}.items():
+    for name, (variant, checkers) in FULL_VARIANTS.items():
         yield Broken("full", name, _what(variant), frozenset(checkers), partial(judged, variant=variant))
     for name, (variant, checkers) in HANDSHAKE_VARIANTS.items():
         yield Broken("boundaries", name, _what(variant), frozenset(checkers), partial(_handshakes, variant=variant))
+    for one in WITNESS_VARIANTS:
+        yield Broken("witness", one.name, _first_sentence(one.what), VISIBLE, partial(judged_witnessed, one))
     for broken in PAIR_VARIANTS:
         member, checkers, _ = broken
         yield Broken(

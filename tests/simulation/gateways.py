@@ -18,7 +18,7 @@ from ipsecha.gateway.core import Gateway
 from ipsecha.gateway.pair_side import PairSide
 from ipsecha.ike.endpoint import IkeEndpoint
 from ipsecha.model.effects import Report
-from ipsecha.model.policy import Authentication, ChildPolicy, Connection, Policy, Start
+from ipsecha.model.policy import Authentication, ChildPolicy, Connection, IkeLimits, Policy, Start
 from ipsecha.model.selectors import selector_from_prefix
 from simulation.clockwork import WALL_AT_START, Process, SimulatedClock, SimulatedLoop
 from simulation.network import Host, SimulatedAddresses, SimulatedPlane
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 CLUSTER = "192.0.2.1"
 CLUSTER_NET = "10.1.0.0/16"
+LIMITS = IkeLimits(shared_half_open_per_s=16)
+"""A flood of some hundred requests, and some of it would be too much."""
 PSK = b"a secret that both sides share"
 IKE_PROPOSALS = (
     "aes128gcm16-prfsha256-x25519",
@@ -152,7 +154,7 @@ class Node:
         self.process = Process(label, world.timeline, self._killed)
         loop = SimulatedLoop(self.process, world.timeline.time)
         clock = SimulatedClock(world.timeline, skew_s, world.random.choice(RATES))
-        policy = Policy(connections)
+        policy = Policy(connections, limits=LIMITS)
         cluster = self in world.members
         sites = {site.name: site for site in world.sites}
         secrets = {one.name: sites[one.name].secrets(cluster) for one in connections}

@@ -17,10 +17,9 @@ import cluster_faults
 import witness_world
 from ipsecha.cluster.pair import PairMember
 from simulation import boundaries, play
+from simulation.full_variants import FULL_VARIANTS
 from simulation.narrator import narrated
 from simulation.plan import Plan
-from simulation.variants import VARIANTS
-from simulation.variants_numbers import NUMBER_VARIANTS
 from simulation.variants_pair import PAIR_VARIANTS, spoken
 from simulation.violation import Violation
 from simulation.world import Variant, World
@@ -59,7 +58,7 @@ def _replay_pair(plan: Plan, whole: bool = False) -> Outcome:
 
 
 def _variant(name: str) -> Variant | None:
-    return None if name == SOUND else {**VARIANTS, **NUMBER_VARIANTS}[name][0]
+    return None if name == SOUND else FULL_VARIANTS[name][0]
 
 
 def _outcome(world: World) -> Outcome:
@@ -128,5 +127,4 @@ def faults_of(level: str, variant: str) -> tuple[str, ...]:
     """The kinds of faults under which a broken variant shows soonest; none: any."""
     if level == "pair":
         return {spoken(broken[0].__name__): broken[2] for broken in PAIR_VARIANTS}.get(variant, ())
-    known = {**VARIANTS, **NUMBER_VARIANTS}
-    return known[variant][0].faults if variant in known else ()
+    return FULL_VARIANTS[variant][0].faults if variant in FULL_VARIANTS else ()

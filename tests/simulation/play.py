@@ -12,6 +12,7 @@ from simulation.faults import FAULTS, REPAIRS, WORK, play_all, rekey_all
 from simulation.gateways import PeerNode
 from simulation.plan import PACKETS, Drawing, Plan
 from simulation.violation import Violation
+from simulation.watches import Watches
 from simulation.world import Variant, World
 
 LEVEL = "full"
@@ -178,9 +179,10 @@ def replayed(
 ) -> World:
     """The world of a plan after a whole run.  Raises Violation with what ``watch`` has seen of it as its note."""
     world = World(plan.seed, variant, plan.peers)
-    seen = watch(world)
+    seen, watches = watch(world), Watches(world)
     try:
         play(world, plan)
+        watches.end()
     except Violation as violation:
         violation.add_note(f"seed {plan.seed}\n{seen()}")
         raise

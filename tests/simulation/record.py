@@ -70,6 +70,11 @@ class Record:
         self._notes.append((self.timeline.time, who, text, arguments))
 
     @property
+    def told(self) -> list[str]:
+        """What members, peers and faults have said in their own words."""
+        return [text for _, _, text, _ in self._notes if isinstance(text, str)]
+
+    @property
     def lines(self) -> list[str]:
         """Who did what when, as far as it is seen from outside."""
         return [

@@ -1,0 +1,35 @@
+"""Clusters that are broken on purpose in what strangers may learn and what they may cost."""
+
+from __future__ import annotations
+
+from ipsecha.ike.endpoint import IkeEndpoint
+from ipsecha.ike.half_open import HalfOpen
+from simulation.gateways import MemberNode
+from simulation.world import Variant
+
+
+class _KeysInReports(IkeEndpoint):
+    """A report shows all there is to know of an IKE SA."""
+
+    def report(self, event: str, text: str, connection: str = "", level: int = 20) -> None:
+        keys = " ".join(bytes(sa.keys).hex() for sa in self.sas.values() if sa.connection == connection)
+        super().report(event, f"{text} {keys}", connection, level)
+
+
+def _shared_without_budget(node: MemberNode) -> None:
+    """Every half-open IKE SA is shared with the backup, whoever has asked for it."""
+
+    def allows(half_open: HalfOpen, octets: int, crowd: int, verified: bool, now: float) -> bool:
+        return True
+
+    node.endpoint.sharing.allows = allows  # type: ignore[method-assign]
+
+
+STRANGER_VARIANTS: dict[str, tuple[Variant, set[str]]] = {
+    variant.name: (variant, checkers)
+    for variant, checkers in (
+        (Variant("keys-in-reports", endpoint=_KeysInReports), {"I6"}),
+        (Variant("shared-without-budget", prepare=_shared_without_budget, faults=("flood", "crash")), {"I7"}),
+    )
+}
+"""By name: what is broken, and the checkers that may be the first to notice."""
