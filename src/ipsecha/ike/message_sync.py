@@ -70,7 +70,8 @@ def start_sync(endpoint: IkeEndpoint, sa: IkeSa, now: float, message_ids: bool, 
     numbers by so much; what it does not support is left out.
 
     To be called inside a step.  Each part is asked for once in a failover (section 7); False where nothing is asked
-    for, now or by the owner before.  The request leaves as soon as there is room for it; one that is in flight has GRACE_S to be answered.
+    for, now or by the owner before.  The request leaves as soon as there is room for it; one that is in flight has
+    GRACE_S to be answered.
     """
     if sa.flags & CLOSED:
         return False
