@@ -4,8 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
-from ipsecha.gateway.output_commit import Changes, OutputCommit
-from ipsecha.model.effects import Effect, InstallChild, Keepalive, RemoveChild, Replicate, Report, Transmit, Withdraw
+from ipsecha.gateway.output_commit import INITIATION, Changes, OutputCommit
+from ipsecha.model.effects import (
+    Effect,
+    InstallChild,
+    Keepalive,
+    RemoveChild,
+    Replicate,
+    ReplicateInitiation,
+    Report,
+    Share,
+    Transmit,
+    Withdraw,
+)
 
 ADDRESS = ("192.0.2.1", 500)
 REQUEST = Transmit((b"request",), ADDRESS, ADDRESS)
@@ -75,3 +86,18 @@ def test_nothing_of_a_former_ownership_is_left_for_the_next() -> None:
     assert ring.done == [RemoveChild(3)]
     ring.output.release(10)
     assert ring.done == [RemoveChild(3)]
+
+
+def test_a_handshake_of_ours_is_committed_like_an_ike_sa_and_one_of_a_peer_is_shared_at_once() -> None:
+    """Our IKE_AUTH waits for its record; nothing waits for a half-open IKE SA of a stranger, nor does it wait."""
+    ring = Ring()
+    spi, record, share = b"i" * 8, b"record", Share(b"state")
+    ring.output.submit([ReplicateInitiation(spi, record), share, REQUEST])
+    assert ring.commits == [[(INITIATION + spi, record)]]
+    assert ring.done == [share]
+    ring.output.release(1)
+    assert ring.done == [share, REQUEST]
+    ring.output.submit([share])
+    assert ring.done == [share, REQUEST, share]
+    ring.output.submit([ReplicateInitiation(spi, record), ReplicateInitiation(spi, None)])
+    assert ring.commits[1:] == [[(INITIATION + spi, None)]]
