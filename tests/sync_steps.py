@@ -127,3 +127,14 @@ def check_ivs(pair: Pair) -> None:
         if len(data) > 40 and data[16] == Payload.SK:
             key = (data[:16], data[19] & HeaderFlag.INITIATOR, data[32:40])
             assert seen.setdefault(key, data) == data
+
+
+def failed_over(steps: SyncSteps, lost: int = 2) -> None:
+    """``lost`` exchanges of either side are not known to the new owner."""
+    steps.check(steps.a)
+    steps.check(steps.b)
+    steps.backup().cut = True
+    for _ in range(lost):
+        steps.check(steps.a)
+        steps.check(steps.b)
+    steps.fail_over()
