@@ -15,6 +15,7 @@ from ipsecha.cluster.commit_log import BackupState
 from ipsecha.cluster.frames import Change
 from ipsecha.cluster.pair import PairMember
 from ipsecha.model.leases import Leasing
+from ipsecha.model.record_delta import splice
 from ipsecha.model.records import LeaseEntry
 
 LANE = 64
@@ -29,6 +30,10 @@ class Record(msgspec.Struct, array_like=True):
     version: int
     in_ceiling: int
     out_ceiling: int
+
+
+MOVING = (1,)
+"""What of a record may travel as a delta: its version."""
 
 
 class Use:
@@ -308,6 +313,9 @@ class ModelGateway:
                 record.in_ceiling = max(record.in_ceiling, before.in_ceiling)
                 record.out_ceiling = max(record.out_ceiling, before.out_ceiling)
             self.table[key] = record
+        for octets, delta in effect.deltas:
+            key = int.from_bytes(octets, "big")
+            self.table[key] = _decode(splice(_encode(self.table[key]), delta, MOVING))
 
     def _release(self, number: int) -> None:
         while self._held and self._held[0][0] <= number:

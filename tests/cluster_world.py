@@ -12,7 +12,7 @@ from typing import Any
 from zlib import crc32
 
 from cluster_checkers import Checkers, Link, Node, Violation
-from cluster_gateway import ModelGateway
+from cluster_gateway import MOVING, ModelGateway
 from ipsecha.cluster import effects as fx
 from ipsecha.cluster import frames
 from ipsecha.cluster.pair import PairMember, PairSettings, Role
@@ -94,6 +94,7 @@ class World(Checkers):
             fx.Forwarded: lambda effect: None,
         }
         node.member.log.part, node.member.log.window = 2, 1  # so that a few records are a long snapshot
+        node.member.log.moving = MOVING
         node.gateway = self.gateway_type(f"{'ab'[index]}{node.boot}", node.member, self, ring)
         node.gateway.now = lambda: self.time + node.skew
         self.note(f"start {node.gateway.name}")

@@ -5,6 +5,9 @@ A backup is in one of three states: *absent* (commits are released at once), *jo
 live commits interleaved in the order in which the state changed; commits are still released at once, nobody relies on
 it), *in sync* (commits and leases wait for its acknowledgement).
 
+Deltas.  Most exchanges change a few counters of a record.  What is known to have reached this backup whole, in this
+stream, and has not changed but for them since, is followed by deltas (``model.record_delta``).
+
 A part of the snapshot is encoded when it is sent, and commits travel behind it in the same stream, so the receiver
 never sees an older copy of a record after a newer one.
 """
@@ -17,6 +20,7 @@ from enum import Enum
 from itertools import islice
 
 from ipsecha.cluster.frames import Change, Commit, Frame, SnapshotEnd, leases_frame
+from ipsecha.model import record_delta
 from ipsecha.model.records import LeaseEntry
 
 SNAPSHOT_PART = 32
@@ -52,6 +56,9 @@ class CommitLog:
         self._snapshot: Iterator[Change] | None = None
         self._parts: deque[int] = deque()
         self.closing = False  # the whole snapshot is on its way
+        self.deltas = False  # whether the partner understands them
+        self.moving = record_delta.MOVING
+        self._bases: dict[bytes, bytes] = {}  # of records that were sent whole: the digest of what has to stay
 
     @property
     def outstanding(self) -> int:
@@ -68,7 +75,28 @@ class CommitLog:
         initiations = tuple((key[1:], record) for key, record in changes if len(key) == INITIATION_KEY)
         if initiations:
             changes = [change for change in changes if len(change[0]) != INITIATION_KEY]
-        return Commit(epoch, self._next(now), tuple(changes), initiations)
+        if not self.deltas or self.backup is BackupState.ABSENT:
+            return Commit(epoch, self._next(now), tuple(changes), initiations)
+        whole: list[Change] = []
+        deltas: list[tuple[bytes, bytes]] = []
+        for key, record in changes:
+            delta = self._delta(key, record)
+            if delta is None:
+                whole.append((key, record))
+            else:
+                deltas.append((key, delta))
+        return Commit(epoch, self._next(now), tuple(whole), initiations, tuple(deltas))
+
+    def _delta(self, key: bytes, record: bytes | None) -> bytes | None:
+        """None: the record has to be sent whole."""
+        if record is None:
+            self._bases.pop(key, None)
+            return None
+        base, delta = record_delta.split(record, self.moving)
+        if self._bases.get(key) == base:
+            return delta
+        self._bases[key] = base
+        return None
 
     def extend(self, epoch: int, entries: Sequence[LeaseEntry], now: float) -> Frame:
         number = self._next(now)
@@ -102,6 +130,11 @@ class CommitLog:
         self._snapshot = None
         self._parts.clear()
         self.closing = False
+        self.new_stream()
+
+    def new_stream(self) -> None:
+        """The channel is new: nobody has received anything whole on it."""
+        self._bases.clear()
 
     def begin_snapshot(self, records: Iterator[Change], total: int) -> None:
         """``records`` yields each present record at the moment it is asked for it; ``total`` is for the progress."""
@@ -118,9 +151,16 @@ class CommitLog:
                 self.closing = True
                 return frames, True
             self.snapshot_sent += len(changes)
-            frames.append(self.commit(epoch, changes, now))
+            frames.append(self._part(epoch, changes, now))
             self._parts.append(self.number)
         return frames, False
+
+    def _part(self, epoch: int, changes: Sequence[Change], now: float) -> Frame:
+        """Without bases: most of these records will not change soon."""
+        deltas, self.deltas = self.deltas, False
+        frame = self.commit(epoch, changes, now)
+        self.deltas = deltas
+        return frame
 
     def end_snapshot(self, epoch: int, highest_epoch: int, now: float) -> Frame:
         """From this frame on the receiver is in sync."""

@@ -83,6 +83,7 @@ class Apply(msgspec.Struct, frozen=True):
 
     changes: tuple[Change, ...]
     initiations: tuple[Change, ...] = ()
+    deltas: tuple[tuple[bytes, bytes], ...] = ()  # of records that are there already
 
     def __repr__(self) -> str:  # records hold keys
         return f"Apply({len(self.changes)} changes)"

@@ -15,6 +15,8 @@ from ipsecha.model.errors import ClusterError
 from ipsecha.model.records import LeaseEntry
 
 VERSION = 1
+DELTAS = 1
+"""A feature: ``Commit.deltas``."""
 _LEASE = struct.Struct(">IQQ")
 _LOWERED = struct.Struct(">I")
 _KNOWN = struct.Struct(">IQ")
@@ -36,6 +38,7 @@ class Hello(msgspec.Struct, array_like=True, frozen=True):
     beat_key: bytes
     cluster_time: float
     lineage: int = 0  # epoch of the cold start that the sender's records go back to
+    features: int = 0  # what the sender understands beyond the first version
 
     def __repr__(self) -> str:  # without the key
         return f"Hello({self.cluster!r}, member {self.member_index}, epoch {self.epoch:#x}, active={self.active})"
@@ -54,6 +57,7 @@ class Commit(msgspec.Struct, array_like=True, frozen=True):
     number: int
     changes: tuple[Change, ...]
     initiations: tuple[Change, ...] = ()  # the owner's own handshakes, by their initiator's SPI
+    deltas: tuple[tuple[bytes, bytes], ...] = ()  # as in model.record_delta, for a partner that knows DELTAS
 
     def __repr__(self) -> str:  # records hold keys
         return f"Commit(epoch {self.epoch:#x}, number {self.number}, {len(self.changes)} changes)"

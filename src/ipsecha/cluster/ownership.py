@@ -367,6 +367,7 @@ class Ownership:
             self._beat_key,
             now,
             self.lineage,
+            frames.DELTAS,
         )
 
     def _say_hello(self, now: float) -> None:

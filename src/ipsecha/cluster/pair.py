@@ -76,6 +76,7 @@ class PairMember(Judgement):
 
     def channel_up(self, now: float) -> None:
         self.channel_is_up, self._greeted, self._quiet_ticks = True, False, 0
+        self.log.new_stream()
         self._say_hello(now)
 
     def beat_received(self, path: str, data: bytes, now: float) -> None:
@@ -181,6 +182,7 @@ class PairMember(Judgement):
         reborn = self.partner is not None and self.partner.boot_id != hello.boot_id
         self.partner, self._greeted = hello, True
         self.listener.expect(hello.boot_id, hello.beat_key)
+        self.log.deltas = bool(hello.features & frames.DELTAS)
         self._highest_epoch = max(self._highest_epoch, hello.epoch)
         self.rivalry.meet(hello.boot_id, innocent=not hello.active and hello.epoch <= self.epoch)
         if reborn and not hello.active:
@@ -231,7 +233,7 @@ class PairMember(Judgement):
             raise ClusterError(f"frame {frame.number} came after {self._applied}")
         self._applied = frame.number
         if isinstance(frame, frames.Commit):
-            self._effects.append(fx.Apply(frame.changes, frame.initiations))
+            self._effects.append(fx.Apply(frame.changes, frame.initiations, frame.deltas))
         elif isinstance(frame, frames.Leases):
             self._effects.append(fx.ApplyLeases(tuple(frames.lease_entries(frame))))
         else:

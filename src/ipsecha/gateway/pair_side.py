@@ -27,6 +27,7 @@ from ipsecha.gateway.disposal import Disposal
 from ipsecha.gateway.output_commit import INITIATION, Changes
 from ipsecha.gateway.shared_addresses import ANNOUNCE_AT_S, LIFETIME_S, RENEW_S, AddressKeeper
 from ipsecha.gateway.witness_link import WitnessEvents, WitnessLink
+from ipsecha.model import record_delta
 from ipsecha.model.errors import DataPlaneError
 from ipsecha.model.leases import Leasing
 from ipsecha.model.records import Address, LeaseEntry, decode_record, encode_record
@@ -350,9 +351,11 @@ class PairSide:
                 endpoint.forget(key)
             else:
                 endpoint.adopt(decode_record(record))  # one that makes no sense is a fault: carry_out contains it
+        for key, delta in effect.deltas:
+            endpoint.adopt(decode_record(record_delta.splice(encode_record(endpoint.sas[key]), delta)))
         # installed before the next effect is looked at: it may raise the ceilings of these very SAs
         self.gateway.flush()
-        for key, _ in effect.changes:
+        for key, _ in (*effect.changes, *effect.deltas):
             self.compaction.freeze(key)
 
     def _discard_records(self, effect: fx.DiscardRecords) -> None:
