@@ -9,6 +9,7 @@ import random
 import textwrap
 from collections.abc import Callable
 
+from ipsecha.model.policy import Inbound
 from simulation.faults import peace
 from simulation.gateways import MemberNode, PeerNode
 from simulation.narrator import Narrator
@@ -45,6 +46,7 @@ class Dialogue:
         site.ike, site.esp, site.ah = "aes128gcm16-prfsha256-x25519", "aes128gcm16", ""
         site.child_rekey_s = site.ike_rekey_s = site.dpd_s = LONG_S
         site.fragment_size = 1280
+        site.inbound = Inbound.STRICT
         world.network.nats.clear()
         self.narrator = Narrator(world)
         world.start((0.5,))
@@ -152,9 +154,10 @@ def rejoin() -> str:
 
 
 def lost_update_and_repair() -> str:
-    """With commit = "lazy" an answer leaves at once, and its record travels behind. The owner dies before the backup
-    has it: that one knows that it may have missed something, and agrees on message IDs with the peer (RFC 6311) before
-    it says anything else on the IKE SA. Then it finds out that the child SA it knows is gone, and makes a new one."""
+    """With commit = "lazy" the first step of an IKE SA after a quiet time waits for the backup, which then knows that
+    more may follow; the next ones leave at once, and their records travel behind. The owner dies before the backup has
+    one: it agrees on message IDs with the peer (RFC 6311) before it says anything else on the IKE SA, and rekeys the
+    child SA, about which the two may differ."""
     dialogue = Dialogue(Variant("lazy", prepare=lambda node: node.gateway.commit_lazily()))
     world = dialogue.world
     world.record.violation = lambda checker, text: None  # type: ignore[method-assign] - something is lost on purpose

@@ -1,4 +1,5 @@
-"""The table of broken variants in docs/simulation.md: written by a run, read by a test."""
+"""The table of broken variants in docs/simulation.md, and their names on the invariants' pages: written by a run, read
+by a test."""
 
 from __future__ import annotations
 
@@ -10,6 +11,17 @@ from simulation.broken import BROKEN, Finding
 
 PAGE = Path(__file__).parents[2] / "docs" / "simulation.md"
 BEGIN, END = "<!-- variants -->\n", "<!-- /variants -->\n"
+INVARIANTS = PAGE.parent / "invariants"
+CHECKERS_OF = {
+    "I1-nonce.md": {"I1"},
+    "I2-outbound.md": {"I2"},
+    "I3-inbound.md": {"I3"},
+    "I4-message-ids.md": {"I4", "commit", "lost"},
+    "I5-ownership.md": {"I5", "alone", "stuck"},
+    "I6-secrets.md": {"I6"},
+    "I7-denial-of-service.md": {"I7"},
+}
+"""Whose findings stand on which page."""
 _ROW = re.compile(r"^\| (\S+) \| (\S+) \| (.+) \| (\S+) \| (\d+) \|$", re.M)
 
 
@@ -38,3 +50,19 @@ def write_table(found: Mapping[str, Finding]) -> None:
         if name in known
     ]
     PAGE.write_text("".join([before, BEGIN, *lines, END, after]))
+    for page in CHECKERS_OF:
+        _write_caught(page)
+
+
+def caught(page: str) -> list[str]:
+    """The lines of an invariant's page: the broken clusters that its checkers were the first to find out."""
+    return [
+        f'- `{level}/{name}` (checker "{checker}"): {what}\n'
+        for level, name, what, checker, _ in rows()
+        if checker in CHECKERS_OF[page]
+    ]
+
+
+def _write_caught(page: str) -> None:
+    before, rest = (INVARIANTS / page).read_text().split(BEGIN)
+    (INVARIANTS / page).write_text("".join([before, BEGIN, *caught(page), END, rest.split(END)[1]]))

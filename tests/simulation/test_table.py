@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
+
 from simulation.broken import BROKEN
-from simulation.table import rows
+from simulation.table import BEGIN, CHECKERS_OF, END, INVARIANTS, caught, rows
 
 CLASSICAL = (
     "no-output-commit",
@@ -29,6 +31,19 @@ def test_the_table_names_checkers_that_may_be_first() -> None:
     for level, name, _, checker, seeds in rows():
         assert checker in BROKEN[f"{level}/{name}"].checkers
         assert seeds > 0
+
+
+@pytest.mark.parametrize("page", CHECKERS_OF)
+def test_each_invariant_has_its_page(page: str) -> None:
+    """Claim, mechanism, why it holds, who checks it, and what is known to break it: all of that, and no more."""
+    text = (INVARIANTS / page).read_text()
+    heads = ["**Claim.**", "**Mechanism", "**Why it holds.**", "**Checked by.**", "**Broken clusters", "**Limits.**"]
+    places = [text.find(head) for head in heads]
+    assert places == sorted(places)
+    assert places[0] > 0
+    listed = text.partition(BEGIN)[2].partition(END)[0]
+    assert listed.splitlines(keepends=True) == caught(page)
+    assert listed
 
 
 def test_every_broken_cluster_says_what_is_broken() -> None:
