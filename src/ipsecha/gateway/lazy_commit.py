@@ -4,7 +4,7 @@ Theory of operation.  What a backup does not know when its owner dies is lost, s
 know too little.  An IKE SA is *open* while that is so, and its record says it: OPEN.  The first step of an SA that is
 not open waits for its acknowledgement, as in strict mode, and its commit opens the SA.  Further steps leave at once.
 When there has been none for QUIET_S, one more record closes the SA.  All records of an SA travel in one ordered stream:
-a backup that has the one that closes has all before it, however slow the channel; no clock is involved (decision 0013).
+a backup that has the one that closes has all before it, however slow the channel; no clock is involved (decision 0016).
 
 CHANGING does the same for steps that make or delete child SAs: they are rare, and cost more to repair.
 
