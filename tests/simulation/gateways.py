@@ -18,7 +18,7 @@ from ipsecha.gateway.core import Gateway
 from ipsecha.gateway.pair_side import PairSide
 from ipsecha.ike.endpoint import IkeEndpoint
 from ipsecha.model.effects import Report
-from ipsecha.model.policy import Authentication, ChildPolicy, Connection, IkeLimits, Policy, Start
+from ipsecha.model.policy import Authentication, ChildPolicy, Connection, IkeLimits, Inbound, Policy, Start
 from ipsecha.model.selectors import selector_from_prefix
 from simulation.clockwork import WALL_AT_START, Process, SimulatedClock, SimulatedLoop
 from simulation.network import Host, SimulatedAddresses, SimulatedPlane
@@ -51,6 +51,9 @@ RATES = (1.0, 1.0, 0.995, 1.005)
 """Of clocks: a real one is a hundred times better."""
 
 
+INBOUND = (Inbound.STRICT, Inbound.STRICT, Inbound.REKEY, Inbound.LEARN)
+
+
 class Site:
     """What a world decides about one peer."""
 
@@ -74,6 +77,7 @@ class Site:
         self.certificates = chance.random() < 0.3
         self.roams = self.initiates and not self.both_start and chance.random() < 0.4
         self.encapsulate |= self.roams
+        self.inbound = Random(f"{world.seed}/{number}/inbound").choice(INBOUND)
         self.patience_s = 0.5
         self._connections: dict[bool, Connection] = {}
 
@@ -111,6 +115,7 @@ class Site:
             encapsulate=self.encapsulate,
             fragment_size=self.fragment_size,
             retransmit_timeout_s=self.patience_s,
+            inbound=self.inbound,
             **more,
         )
 

@@ -159,7 +159,7 @@ def _comparable(sa: IkeSa) -> bytes:
     copy = decode_record(encode_record(sa))
     copy.last_inbound_at = copy.rekey_at = 0.0
     for child in copy.children:
-        child.rekey_at, child.in_ceiling, child.out_ceiling = 0.0, 0, 0
+        child.rekey_at, child.in_ceiling, child.out_ceiling, child.in_known = 0.0, 0, 0, 0
     if copy.exchange is not None:
         copy.exchange.tries, copy.exchange.started_at = 0, 0.0
     return encode_record(copy)

@@ -61,6 +61,8 @@ class Record:
         self._messages: dict[tuple[bytes, int, int, int], bytes] = {}
         self._numbers: dict[tuple[str, int, bytes], set[int]] = defaultdict(set)
         self._delivered: dict[tuple[bytes, int], str] = {}
+        self._again: set[tuple[bytes, int]] = set()  # delivered twice where the policy is to learn
+        self.learning: set[bytes] = set()  # sources whose packets may be delivered a second time (``Inbound.LEARN``)
         self._inits: set[bytes] = set()
         self._requests: dict[tuple[bytes, int, int], tuple[float, float, str]] = {}  # unanswered: first and last sent
         self._last_sent: dict[tuple[bytes, bool, bool], tuple[int, dict[int, bytes]]] = {}
@@ -217,7 +219,9 @@ class Record:
         self.happened(host.name, packet[12:])
         flow, number = packet[12:20], int.from_bytes(packet[28:36], "big")
         before = self._delivered.get((flow, number))
-        if before is not None and not self.splitting and number > self._split_number:
+        if before is not None and flow[:4] in self.learning and (flow, number) not in self._again:
+            self._again.add((flow, number))
+        elif before is not None and not self.splitting and number > self._split_number:
             source = ".".join(map(str, flow[:4]))
             self.violation("I3", f"{host.name} delivers packet {number} of {source}, which {before} had delivered")
         self._delivered[flow, number] = host.name

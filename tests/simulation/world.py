@@ -16,6 +16,7 @@ from ipsecha.cluster.commit_log import BackupState
 from ipsecha.cluster.pair import PairMember
 from ipsecha.ike.endpoint import IkeEndpoint
 from ipsecha.model.effects import Report
+from ipsecha.model.policy import Inbound
 from ipsecha.wire.ip import build_ipv4, build_udp
 from simulation.clockwork import Timeline
 from simulation.gateways import CLUSTER, MemberNode, Node, PeerNode, Site
@@ -49,6 +50,7 @@ class World:
         self.network = OuterNetwork(self.timeline, self._tap)
         count = self.random.choice((1, 1, 2, 3))
         self.sites = [Site(self, number + 1) for number in range(peers or count)]
+        self.record.learning = {inet_aton(site.inner) for site in self.sites if site.inbound is Inbound.LEARN}
         if any(site.roams for site in self.sites):
             for site in self.sites:  # who may be anywhere may be anybody: all are asked to encapsulate
                 site.ah = ""
