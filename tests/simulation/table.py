@@ -7,7 +7,8 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from simulation.broken import BROKEN, Finding
+from simulation.broken import BROKEN, Finding, first_finding
+from simulation.violation import Violation
 
 PAGE = Path(__file__).parents[2] / "docs" / "simulation.md"
 BEGIN, END = "<!-- variants -->\n", "<!-- /variants -->\n"
@@ -35,6 +36,17 @@ def rows() -> list[tuple[str, str, str, str, int]]:
 def recorded() -> dict[str, int]:
     """Seeds needed, by ``level/variant``, when the page was last written."""
     return {f"{level}/{name}": seeds for level, name, _, _, seeds in rows()}
+
+
+def noticed_by(name: str) -> str:
+    """The checker that finds a broken cluster out: at the seed that the page has, or else at the first."""
+    known = recorded().get(name, 0)
+    if known:
+        try:
+            BROKEN[name].judge(known - 1)
+        except Violation as violation:
+            return violation.checker
+    return first_finding(BROKEN[name]).checker
 
 
 def write_table(found: Mapping[str, Finding]) -> None:
