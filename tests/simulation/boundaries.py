@@ -179,7 +179,7 @@ class Walk:
 
     def _fail(self, checker: str, text: str) -> None:
         self.world.record.violation(checker, text)
-        self.world.run(STEP_S)
+        self.world.timeline.judge()
 
     def _owner_or_none(self) -> MemberNode | None:
         owners = [node for node in self.world.members if node.process.responsive and node.member.role is Role.ACTIVE]

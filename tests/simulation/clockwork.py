@@ -41,8 +41,15 @@ class Timeline:
             self.time, _, action, arguments = heapq.heappop(events)
             action(*arguments)
             if self.failures:
-                raise self.failures[0]
-        self.time = end
+                break
+        else:
+            self.time = end
+        self.judge()
+
+    def judge(self) -> None:
+        """Raise what the checkers found first."""
+        if self.failures:
+            raise self.failures[0]
 
     def jitter(self, scale: float) -> float:
         return scale * (0.2 + self.random.random())

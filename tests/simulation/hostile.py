@@ -53,15 +53,16 @@ def wrong_message_ids(world: World, node: MemberNode) -> None:
     """Authentic requests and responses of a peer, under numbers whose turn it is not."""
     for peer in world.peers:
         for sa in list(peer.endpoint.sas.values())[:2]:
-            for ahead in (-2, -1, 1, 2, 1000):
-                for response in (0, FLAG_RESPONSE):
-                    number = (sa.expected_request_id if response else sa.next_request_id) + ahead
-                    if number >= 0:
-                        peer.process.run(_send_authentic, world, peer, sa, response, number)
+            for ahead in (-2, -1, 50, 1000) if sa.exchange is None else (50, 1000):
+                peer.process.run(_send_authentic, world, peer, sa, 0, sa.next_request_id + ahead)
+            for ahead in (-2, 1000):  # not what may be in flight: that would be an answer, and a malformed one
+                peer.process.run(_send_authentic, world, peer, sa, FLAG_RESPONSE, sa.expected_request_id + ahead)
 
 
 def _send_authentic(world: World, peer: PeerNode, sa: IkeSa, response: int, number: int) -> None:
     """Under IVs of its own: the peer does not repeat them."""
+    if number < 0:
+        return
     for data in window.seal(peer.endpoint, sa, ExchangeType.INFORMATIONAL, response, number, ()):
         port = sa.local[1]
         marked = bytes(4) + data if port == 4500 else data

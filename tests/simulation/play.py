@@ -186,4 +186,6 @@ def replayed(
     except Violation as violation:
         violation.add_note(f"seed {plan.seed}\n{seen()}")
         raise
+    finally:
+        watches.close()
     return world

@@ -8,11 +8,12 @@ from typing import Any
 from ipsecha.cluster import frames
 from needles import Needles
 from simulation.gateways import LIMITS
+from simulation.secrecy import Secrecy
 from simulation.world import World
 
 WINDOW_S = 1.0
-SOON_S = 0.5
-"""Until then something happens: a finding ends the run with the next event."""
+SECRECY = 64
+"""In one world of so many secrets are looked for in everything: that takes as long as all the rest."""
 
 
 class Watches:
@@ -23,6 +24,8 @@ class Watches:
         self._shared: dict[str, deque[float]] = {}  # by process: when it shared half-open IKE SAs
         self._send = world.synch.send
         world.synch.send = self._sending  # type: ignore[method-assign]
+        if world.variant.secrecy or world.seed % SECRECY == 0:
+            world.secrecy = Secrecy(world)
 
     def _sending(self, end: Any, data: bytes) -> None:
         if data[0] == HALF_OPEN and isinstance(frames.decode_frame(data), frames.HalfOpen):
@@ -39,7 +42,8 @@ class Watches:
             self.world.record.violation("I7", f"{who} shares {len(times)} half-open IKE SAs in {now - times[0]:.2f} s")
 
     def end(self) -> None:
-        """Keys of IKE SAs and child SAs in whatever members and peers have said."""
+        """Keys of IKE SAs and child SAs in whatever members and peers have told; and, where secrets are looked for,
+        anywhere."""
         needles = Needles()
         for node in (*self.world.members, *self.world.peers):
             for sa in node.endpoint.sas.values():
@@ -49,7 +53,13 @@ class Watches:
         found = needles.found(self.world.record.told)
         if found:
             self.world.record.violation("I6", f"{', '.join(sorted(found))} are told")
-            self.world.run(SOON_S)
+        if self.world.secrecy is not None:
+            self.world.secrecy.judge()
+        self.world.timeline.judge()
+
+    def close(self) -> None:
+        if self.world.secrecy is not None:
+            self.world.secrecy.close()
 
 
 HALF_OPEN = frames.encode_frame(frames.HalfOpen(0, b""))[0]

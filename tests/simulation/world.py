@@ -6,10 +6,12 @@ channel, the addresses, the clock and the entropy are simulated.
 
 from __future__ import annotations
 
+import base64
 from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from socket import inet_aton
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ipsecha.cluster import frames
 from ipsecha.cluster.commit_log import BackupState
@@ -22,8 +24,11 @@ from simulation.clockwork import Timeline
 from simulation.gateways import CLUSTER, MemberNode, Node, PeerNode, Site
 from simulation.nat import Nat
 from simulation.network import Datagram, Host, OuterNetwork
-from simulation.record import IKE_SA_INIT, Record
+from simulation.record import IKE_SA_INIT, RESPONSE, Record
 from simulation.synch import SynchNetwork
+
+if TYPE_CHECKING:
+    from simulation.secrecy import Secrecy
 
 CLUSTER_INNER = "10.1.0.1"
 RECORDED = 400
@@ -38,6 +43,7 @@ class Variant:
     endpoint: type[IkeEndpoint] = IkeEndpoint
     prepare: Any = field(default=lambda node: None)
     faults: tuple[str, ...] = ()
+    secrecy: bool = False  # secrets are looked for, whatever the seed
 
 
 class World:
@@ -61,6 +67,7 @@ class World:
         self.heartbeat_s = 0.1
         self.over = False  # there are no more faults
         self.failovers = 0
+        self.secrecy: Secrecy | None = None  # where secrets are looked for
         self._excused: set[str] = set()  # sites whose SAs the operator has ended, or the peer has forgotten
         self._last_delivery: dict[bytes, float] = {}
         self._number = 0
@@ -94,9 +101,11 @@ class World:
 
     def _tap(self, host: Host, datagram: Datagram, outside: Datagram) -> None:
         self.record.sent(host, datagram)
+        if self.secrecy is not None:
+            self.secrecy.datagrams.append(datagram.data)
         if datagram.destination[0] == CLUSTER:
             self.recorded.append(outside)
-            if outside.destination[1] == 500 and outside.data[18] == IKE_SA_INIT:
+            if outside.destination[1] == 500 and outside.data[18] == IKE_SA_INIT and not outside.data[19] & RESPONSE:
                 self.first_requests.append(outside)
 
     def replay(self) -> None:
@@ -128,6 +137,9 @@ class World:
             self.timeline.at(self.random.random() * 0.0002, host.inner.arrive, packets)
 
     def delivered(self, host: Host, packet: bytes) -> None:
+        for member in self.members if self._branches else ():
+            if member.host is host:  # packets that were kept come before the word is out that it serves
+                self.served(member)
         self.record.delivered(host, packet)
         self._last_delivery[packet[12:20]] = self.time
 
@@ -138,6 +150,8 @@ class World:
 
     def reported(self, node: Node, report: Report) -> None:
         self.record.note(node.process.name, f"[{report.event}] {report.connection} {report.text}")
+        if self.secrecy is not None:
+            self.secrecy.told(node, report)
         site = next((site for site in self.sites if site.name == report.connection), None)
         if report.event == "peer-dead" and site is not None and not self.is_excused(site):
             self.record.violation("I4", f"{node.process.name} gives {site.name} up: {report.text}")
@@ -195,9 +209,24 @@ class World:
         self.record.happened(node.name, data)
         self.record.note(node.process.name, _short, data)
 
+    def credentials(self) -> Iterator[tuple[str, bytes]]:
+        """Shared secrets and private keys of all gateways, with what they are."""
+        for site in self.sites:
+            for cluster in (True, False):
+                secrets = site.secrets(cluster)
+                if secrets.psk is not None:
+                    yield "a PSK", secrets.psk
+                if secrets.private_key is not None:
+                    yield "a private key", _raw(secrets.private_key)
+
     def applied(self, node: MemberNode) -> None:
         if node.serves:
             self.record.violation("I5", f"{node.process.name} is owner and applies what another owner wrote")
+
+
+def _raw(pem: bytes) -> bytes:
+    """The 32 octets at the end of a PKCS #8 Ed25519 key."""
+    return base64.b64decode(b"".join(pem.split(b"\n")[1:-2]))[-32:]
 
 
 def _short(data: bytes) -> str:
