@@ -23,6 +23,7 @@ from simulation.world import Variant, World
 REPAIRED_S = 2.0
 ROUNDS = 3
 LINES = 150
+PATIENCE_S, REPEATED_S = 3.0, 8.0
 DELAYS_S = (0.005, 0.03, 0.1, 0.25)
 WORK = (rekey_children, rekey_children, check_liveness, rekey_ike)
 
@@ -51,6 +52,15 @@ class LazyRecord(Record):
         """Synchronisations by RFC 6311 all bear message ID 0 (section 5.1)."""
         if checker != "I4" or not text.endswith(("37q0", "37r0")):
             super().violation(checker, text)
+
+    def waiting(self, address: str) -> list[str]:
+        """Requests from or to ``address`` that are still repeated, and that nobody answers."""
+        now = self.timeline.time
+        return [
+            f"{spis.hex()[:6]}:{spis.hex()[16:22]} q{number}"
+            for (spis, _, number), (first, last, between) in self._requests.items()
+            if address in between.split() and number and first < now - PATIENCE_S and last > now - REPEATED_S
+        ]
 
     def covers(self, who: str, sa: IkeSa) -> None:
         spis = sa.spi_i + sa.spi_r
@@ -137,6 +147,9 @@ def _play(world: LazyWorld) -> None:
         _traffic(world, 3.0)
     _traffic(world, 20.0)
     _expect_working(world, "at the end")
+    for peer in world.peers:
+        if waiting := world.record.waiting(peer.site.address):
+            world.record.violation("I4", f"{peer.name}: nobody answers {' '.join(waiting)}")
     owner = world.owner
     if owner is None or owner.endpoint.suspects:
         world.record.violation("repair", f"suspects are left: {owner and len(owner.endpoint.suspects)}")

@@ -233,6 +233,15 @@ def test_status_of_a_single_gateway(daemon: Daemon) -> None:
     assert ask(daemon, "status", "--check").exit_code == ExitCode.UNPROTECTED
 
 
+def test_status_tells_of_lazy_commit_and_of_repairs(daemon: Daemon) -> None:
+    daemon.status = StatusView(cluster=ClusterView(commit="lazy", open_sas=12, suspects=1))
+    output = ask(daemon, "status").output
+    assert "lazy: 12 IKE SAs may be ahead of the partner" in output
+    assert "1 IKE SA may have lost an update" in output
+    daemon.status = StatusView(cluster=ClusterView())
+    assert "lazy" not in ask(daemon, "status").output
+
+
 @pytest.mark.parametrize(
     ("protection", "code"), [("protected", 0), ("joining", 4), ("unprotected (silence)", 4), ("", 4)]
 )

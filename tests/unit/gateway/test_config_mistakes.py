@@ -344,6 +344,11 @@ CLUSTER_MISTAKES = [
         ['3: cluster.alone: expected "continue" or "stop", found "stopp"; did you mean "stop"?'],
     ),
     (
+        'name = "berlin"',
+        'name = "berlin"\ncommit = "lasy"',
+        ['3: cluster.commit: expected "strict" or "lazy", found "lasy"; did you mean "lazy"?'],
+    ),
+    (
         '"192.0.2.10/24"',
         '"192.0.2.10"',
         [
