@@ -254,9 +254,8 @@ class PairMember(Judgement):
         if frame.epoch != self.epoch or self.role is not Role.ACTIVE or self.partner is None:
             self._send(frames.Nack(self.epoch))
             return
-        if self._proof and self.witness is not None and self.witness.claim is not None:
-            self._send(frames.Nack(self.epoch))  # its former process may have gone on with our SAs: the witness knows
-            return
+        if self._verdict_pending:
+            return  # its former process may have gone on with our SAs: a hello follows when the witness has answered
         self._insists = self._proof = False  # whoever was dead or silent before, this one lives
         innocent = self.rivalry.heir == self.partner.boot_id and not self.rivalry.doubt
         self._dismissal = 0
@@ -266,7 +265,7 @@ class PairMember(Judgement):
         self._effects.append(fx.TakeSnapshot())
 
     def _on_ack(self, frame: frames.Ack, now: float) -> None:
-        if frame.epoch != self.epoch or not self.owns:
+        if frame.epoch != self.epoch or not self.owns or self._verdict_pending:
             self.counters["stale acknowledgement"] += 1
             return
         granted = self.log.acknowledge(frame.number)

@@ -113,6 +113,12 @@ class Voting(Ownership):
         else:
             self._cold_start(now)
 
+    @property
+    def _verdict_pending(self) -> bool:
+        """The former process of the partner is dead, and the witness has not said yet whether it had gone on: a new
+        one is nobody's backup before that, whatever it acknowledges."""
+        return self._proof and self.witness is not None and self.witness.claim is not None
+
     # Deciding
 
     def _decide(self, proof: bool, now: float) -> None:
@@ -265,6 +271,7 @@ class Voting(Ownership):
         if self._proof and not self._insists:
             self._proof = False
             self._act(True, now)
+            self._hello_again(now)  # to a new process of the partner, whose wish to join was not heeded
             return
         if not self._told_unreachable:
             self._told_unreachable = True
