@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from typer.testing import CliRunner, Result
 
@@ -18,8 +19,10 @@ from ipsecha.cli.main import app
 from ipsecha.cli.output import ExitCode
 from ipsecha.gateway.control import ControlError, ControlServer
 from ipsecha.gateway.views import (
+    AfterTakeoverView,
     ChildView,
     ClusterView,
+    GapView,
     LeaseView,
     LossBound,
     OutcomeView,
@@ -399,3 +402,32 @@ def test_run_with_a_wrong_configuration_is_2(tmp_path: Path) -> None:
     result = command_line("run", tmp_path / "gateway.toml")
     assert result.exit_code == ExitCode.USAGE
     assert "cannot read the file" in result.stderr
+
+
+@pytest.mark.parametrize("columns", [80, 120])
+def test_status_tells_what_a_failover_has_cost_and_what_is_done_about_it(daemon: Daemon, columns: int) -> None:
+    told = AfterTakeoverView(100, 16, 20, 30, 2, 12, refused=45678, open_gaps=12, closed_gaps=3000, learnt=1)
+    daemon.status = msgspec.structs.replace(STATUS, after_takeover=told)
+    output = ask(daemon, "status", columns=columns).output
+    assert max(map(len, output.splitlines())) <= columns
+    text = " ".join(output.split())
+    assert "45,678 packets refused; 12 SAs wait for the first packet beyond the gap, 3,000 got it" in text
+    assert "1 window from traffic: replays were possible" in text
+    assert "64 of 180 child SAs: 20 synchronised, 30 rekeyed, 12 closed by itself, 16 under way, 100 waiting" in text
+    assert "2 refused by the peer" in text
+
+
+def test_sas_tell_what_a_failover_would_cost_and_the_last_one_has(daemon: Daemon) -> None:
+    child = SA.children[0]
+    assert child.lease is not None
+    for gap, exposure_s, text in (
+        (None, None, "a failover now loses at most 445 packets"),
+        (None, 0.098, "a failover now loses at most 445 packets, 98ms of traffic"),
+        (GapView(500, 12345, 0, 12.0), None, "the last one: 12,345 packets refused, closed 12s ago"),
+        (GapView(500, 1, 200), None, "the last one: 1 packet refused, up to 200 more to come"),
+        (GapView(500, 0, 0, 1.0, True), None, "the window was learnt: replays were possible"),
+    ):
+        lease = msgspec.structs.replace(child.lease, exposure=445, exposure_s=exposure_s, gap=gap)
+        one = msgspec.structs.replace(SA, children=(msgspec.structs.replace(child, lease=lease),))
+        daemon.sas = SasView((one,), 1)
+        assert text in " ".join(ask(daemon, "sas").output.split())
