@@ -177,7 +177,7 @@ class World:
         self.served(node)
         for sa in () if again else node.endpoint.sas.values():
             self.record.covers(node.process.name, sa)
-        if not again:
+        if not again and node.member.lineage != epoch:
             known = {*node.endpoint.sas, *node.endpoint.initiations}
             self.record.covers_handshakes(node.process.name, CLUSTER, known)
         if self.random.random() < 0.5:
