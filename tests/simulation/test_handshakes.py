@@ -10,13 +10,13 @@ from ipsecha.ike import sharing
 from ipsecha.model.policy import IkeLimits, Policy
 from sharing_budget import BudgetError, SharingBudget
 from simulation import boundaries
-from simulation.gateways import CLUSTER, MemberNode
+from simulation.gateways import CLUSTER, LIMITS, MemberNode
 from simulation.network import Datagram
 from simulation.record import IKE_AUTH, IKE_SA_INIT, RESPONSE
 from simulation.variants_handshakes import HANDSHAKES
 from simulation.world import Variant, World
 
-PER_S = IkeLimits().shared_half_open_per_s
+PER_S = LIMITS.shared_half_open_per_s
 UP_S = 6.0
 FLOOD = 900
 
@@ -27,6 +27,15 @@ def _ike(datagram: Datagram) -> bytes:
     if port == 4500:
         return data[4:] if data[:4] == bytes(4) else b""
     return data if port == 500 else b""
+
+
+def _world(seed: int, variant: Variant | None = None, peers: int = 0) -> World:
+    """A world of this seed or a later one: its peers stay where they are."""
+    world = World(seed, variant, peers)
+    while any(site.roams for site in world.sites):
+        seed += 100
+        world = World(seed, variant, peers)
+    return world
 
 
 def _pair_in_sync(world: World) -> tuple[MemberNode, MemberNode]:
@@ -47,9 +56,9 @@ def _established(world: World) -> bool:
 def test_a_death_between_init_and_auth(seed: int) -> None:
     """Each peer has its answer to IKE_SA_INIT, the owner dies, and the IKE_AUTH request of that very handshake succeeds
     at its successor."""
-    world = World(seed)
+    world = _world(seed)
     for site in world.sites:
-        site.initiates, site.both_start = True, False
+        site.initiates, site.both_start, site.roams = True, False, False
     owner, backup = _pair_in_sync(world)
     carry, lost = world.network.carry, [True]
 
@@ -115,7 +124,7 @@ def _watch(world: World, budget: SharingBudget, commits: list[bytes]) -> None:
 
 
 def _flooded(seed: int, variant: Variant | None = None) -> tuple[World, SharingBudget, list[bytes]]:
-    world = World(seed, variant, peers=1)
+    world = _world(seed, variant, peers=1)
     budget, commits = SharingBudget(PER_S), list[bytes]()
     _watch(world, budget, commits)
     seen: list[Datagram] = []
@@ -128,7 +137,7 @@ def _flooded(seed: int, variant: Variant | None = None) -> tuple[World, SharingB
         send(host, datagram)  # type: ignore[arg-type]
 
     world.network.send = noted  # type: ignore[method-assign]
-    world.sites[0].initiates, world.sites[0].both_start = True, False
+    world.sites[0].initiates, world.sites[0].both_start, world.sites[0].roams = True, False, False
     for field in ("child_rekey_s", "ike_rekey_s", "dpd_s"):
         setattr(world.sites[0], field, 36000.0)
     _pair_in_sync(world)
