@@ -11,6 +11,7 @@ from ipsecha.gateway.views import AfterTakeoverView, ClusterView, SharingView, S
 
 _GOOD, _FAIR, _BAD = "bold green", "bold yellow", "bold red"
 _MAX_COUNTERS = 40
+_SAVED = ("complete", "being written", "marker")
 
 
 def is_protected(view: StatusView) -> bool:
@@ -91,6 +92,8 @@ def _cluster_facts(cluster: ClusterView) -> list[tuple[str, Text | str]]:
         facts.append(("joining", _progress(cluster.sync_progress)))
     if cluster.half_open is not None:
         facts += _sharing(cluster.half_open)
+    if cluster.saved:
+        facts.append(("saved state", Text(cluster.saved, "none" if cluster.saved in _SAVED else _BAD)))
     facts.append(("fencing", cluster.fencing))
     if cluster.addresses:
         missing = ("not to be had: see the log", _BAD) if cluster.role == "active" else ("not held here", "none")

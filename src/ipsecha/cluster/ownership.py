@@ -77,10 +77,12 @@ class Ownership:
         self._highest_epoch = 0
         self._first_epoch = 0  # no cold start takes a lower one
         self._owned = False  # our records are those of a former owner that nobody took over from, as far as we know
+        self.restored = False  # our records come from the disk, and nobody has said yet that they are not old
         self._applied: int | None = None  # number of the owner's last frame; the next one must follow it
         self._greeted = False  # the partner said hello on this channel
         self._tick_at = 0.0
         self._start_deadline = 0.0
+        self._partner_wait_s = settings.start_wait_s  # after the start of this process
         self._handover: Handover | None = None
         self._weaker_ticks = 0
         self._channel_down_ticks = 0
@@ -110,7 +112,7 @@ class Ownership:
             self.epoch = next_epoch(max(self._highest_epoch, self.epoch), self.settings.index)
         self._highest_epoch = max(self._highest_epoch, self.epoch)
         self.role = Role.ACTIVE
-        self.in_sync = False
+        self.in_sync = self.restored = False
         self._owned = True
         self._handover = None
         self._dismissal = 0
@@ -203,7 +205,7 @@ class Ownership:
         self.epoch, self.lineage = partner.epoch, partner.lineage
         self._followed = partner.boot_id
         self.role = Role.STANDBY
-        self.in_sync = self._owned = self._proof = False
+        self.in_sync = self._owned = self._proof = self.restored = False
         self._applied = None
         self._dismissal = 0
         self.rivalry.none()

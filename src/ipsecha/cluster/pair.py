@@ -53,7 +53,7 @@ class PairMember(Judgement):
         """Begin to beat and to look for the partner; ``wall_s`` only spreads the epochs of cold starts."""
         self._first_epoch = make_epoch(first_term(wall_s), 0)
         self._tick_at = now
-        self._start_deadline = now + self.settings.start_wait_s
+        self._start_deadline = now + self._partner_wait_s
 
     def next_timer(self) -> float:
         return self._tick_at
@@ -208,7 +208,9 @@ class PairMember(Judgement):
 
     def _claim(self, hello: Hello, now: float) -> None:
         """Nobody owns.  Records live on only where nobody else can have used them since."""
-        if self.witness is not None and (self.in_sync or self._owned):
+        if self.restored and self.witness is None:
+            self._claim_restored(hello, now)
+        elif self.witness is not None and (self.in_sync or self._owned):
             self._claim_records(hello, now)
         elif self.in_sync:
             self._take_over(True, now)

@@ -19,7 +19,8 @@ from ipsecha.cluster import effects as fx
 from ipsecha.cluster.commit_log import BackupState
 from ipsecha.cluster.epoch import MEMBER_BITS, make_epoch
 from ipsecha.cluster.frames import Hello
-from ipsecha.cluster.ownership import ERROR, INFO, WARNING, Ownership, PairSettings, Role
+from ipsecha.cluster.ownership import ERROR, INFO, WARNING, PairSettings, Role
+from ipsecha.cluster.restoring import Restoring
 from ipsecha.cluster.witness import Kind, Request, WitnessClient
 from ipsecha.model.errors import ClusterError
 from ipsecha.model.spi import Entropy
@@ -35,7 +36,7 @@ ROOM = 64
 """Terms: more changes of ownership than a member can go through unheard."""
 
 
-class Voting(Ownership):
+class Voting(Restoring):
     """One of two members as it asks the witness."""
 
     def __init__(self, settings: PairSettings, entropy: Entropy) -> None:
@@ -109,7 +110,7 @@ class Voting(Ownership):
         elif self.in_sync:
             self._take_over(False, now)
         elif self._owned:
-            self._resume(now)
+            (self._resume_restored if self.restored else self._resume)(now)
         else:
             self._cold_start(now)
 
@@ -155,7 +156,7 @@ class Voting(Ownership):
         elif self.role is Role.STANDBY:
             self._take_over(proof, now)
         elif self._owned and not self.rivalry.exists:
-            self._resume(now)
+            (self._resume_restored if self.restored else self._resume)(now)
         elif self._owned and proof:
             self._reclaim(now)
         else:
@@ -213,7 +214,7 @@ class Voting(Ownership):
         elif self.in_sync:
             self._take_over(True, now, "the vote" if not self._proof else "proof of death")
         elif self._owned:
-            self._reclaim(now)
+            (self._resume_restored if self.restored else self._reclaim)(now)
         else:
             self._cold_start(now)
         self.alone_by_vote = not self._proof

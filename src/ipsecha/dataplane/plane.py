@@ -107,6 +107,22 @@ class DataPlane(Protocol):
 
     def adopt_exact(self, entries: Iterable[LeaseEntry]) -> None: ...
 
+    def begin_saving(self) -> None:
+        """Records are saved from now on: no number goes beyond what has been saved (``ipsec.durable``)."""
+
+    def bounds_to_write(self, saved_now: Iterable[ChildSa], now: float) -> list[tuple[int, int, int]]:
+        """Bounds (inbound SPI, inbound, outbound number) that the next write must hold, ``saved_now`` being the child
+        SAs in it."""
+
+    def bounds_of(self, children: Iterable[ChildSa]) -> list[tuple[int, int, int]]:
+        """The bounds that hold now, of those that have some."""
+
+    def bounds_written(self, written: Iterable[tuple[int, int, int]]) -> None:
+        """They are saved for good: numbers may go so far."""
+
+    def end_saving(self) -> None:
+        """Nothing is saved any more."""
+
     def configure(self, policy: Policy) -> None: ...
 
     def traffic(self, spi_in: int) -> Traffic | None:

@@ -12,6 +12,8 @@ from ipsecha.gateway.config_model import (
     ControlConfig,
     DeviceConfig,
     MemberConfig,
+    PersistenceConfig,
+    Trust,
     UdpInner,
 )
 from ipsecha.gateway.config_problems import nearest_name
@@ -45,6 +47,7 @@ def read_member(root: Table, policy: Path, cluster: ClusterConfig | None, files:
     )
     control.finish()
     device = _read_device(root)
+    persistence = _read_persistence(root, cluster, files)
     root.finish()
     if name is None:
         return None
@@ -52,7 +55,7 @@ def read_member(root: Table, policy: Path, cluster: ClusterConfig | None, files:
         members = ", ".join(cluster.members)
         nearest = nearest_name(name, cluster.members)
         root.problem("name", f'"{name}" is no member of the cluster "{cluster.name}" ({members})', nearest)
-    return MemberConfig(name, root.source.path, policy, links, link, control_config, device)
+    return MemberConfig(name, root.source.path, policy, links, link, control_config, device, persistence)
 
 
 def _socket_path(below: Convert[Path]) -> Convert[Path]:
@@ -144,6 +147,23 @@ def _check_identity(table: Table, name: str | None, files: SecretFiles) -> None:
         found = common_name(chain[0])
         if found != name:
             table.problem("certificate", f'expected the certificate of this member ("{name}"), found that of "{found}"')
+
+
+def _read_persistence(root: Table, cluster: ClusterConfig | None, files: SecretFiles) -> PersistenceConfig | None:
+    if not root.has("persistence"):
+        return None
+    table = root.table("persistence")
+    below = values.path_below(root.source.path.parent)
+    path = table.require("path", below, 'where state is saved, such as "/var/lib/ipsecha/state"')
+    key = files.seal_key(table, "key_file")
+    trust = table.get("trust", values.choice(Trust), Trust.PARTNER)
+    wait_s = table.get("wait", values.duration(1.0, 3600.0), 60.0)
+    table.finish()
+    if cluster is None:
+        table.problem("", "is not used: the policy has no [cluster], so this is a single gateway")
+    if path is not None and not path.parent.is_dir() and not files.skip:
+        table.problem("path", f"the directory {str(path.parent)!r} does not exist")
+    return PersistenceConfig(path, key, trust, wait_s) if path is not None and key is not None else None
 
 
 def _read_device(root: Table) -> DeviceConfig:

@@ -77,6 +77,23 @@ class ControlConfig(msgspec.Struct, frozen=True):
     group: str = ""  # group that may use the socket besides the owner; empty: the daemon's own
 
 
+class Trust(Enum):
+    """When saved state is used."""
+
+    PARTNER = "partner"  # the partner, or the witness, confirms that nobody has owned the SAs since
+    ALWAYS = "always"  # the operator says so
+
+
+class PersistenceConfig(msgspec.Struct, frozen=True):
+    path: Path
+    key: bytes
+    trust: Trust = Trust.PARTNER
+    wait_s: float = 60.0  # for the partner, after the start
+
+    def __repr__(self) -> str:  # without the key
+        return f"PersistenceConfig({str(self.path)!r})"
+
+
 class UdpInner(msgspec.Struct, frozen=True):
     """Instead of a TUN device: clear packets travel as datagrams between two addresses, so no root is needed."""
 
@@ -99,6 +116,7 @@ class MemberConfig(msgspec.Struct, frozen=True):
     cluster: ClusterLinkConfig | None
     control: ControlConfig
     device: DeviceConfig
+    persistence: PersistenceConfig | None = None
 
 
 class LoadedConfig(msgspec.Struct, frozen=True):

@@ -25,6 +25,7 @@ from ipsecha.model.errors import CryptoError
 
 MAX_SECRET_FILE = 1024 * 1024
 SHORT_PSK = 16
+SHORT_SEAL_KEY = 32
 EXPIRES_SOON_S = 14 * 86400.0
 
 T = TypeVar("T")
@@ -58,6 +59,13 @@ class SecretFiles:
         secret = self._read(table, key, "a file with the pre-shared key", _parse_psk, secret=True)
         if secret is not None and len(secret) < SHORT_PSK:
             table.warn(key, f"a pre-shared key of {len(secret)} octets can be guessed: take {SHORT_PSK} random ones")
+        return secret
+
+    def seal_key(self, table: Table, key: str) -> bytes | None:
+        """What saved state is sealed with: the octets of the file, or their notation as for a pre-shared key."""
+        secret = self._read(table, key, "a file with the key for the seal", _parse_psk, secret=True)
+        if secret is not None and len(secret) < SHORT_SEAL_KEY:
+            table.problem(key, f"expected at least {SHORT_SEAL_KEY} octets that nobody can guess, found {len(secret)}")
         return secret
 
     def private_key(self, table: Table, key: str) -> PrivateKey | None:

@@ -24,6 +24,7 @@ from ipsecha.gateway.control import ControlServer
 from ipsecha.gateway.core import Gateway
 from ipsecha.gateway.garbage import keep_collections_short
 from ipsecha.gateway.pair_side import PairSide
+from ipsecha.gateway.saved_state import SavedStateDisk
 from ipsecha.gateway.shared_addresses import AddressKeeper, KernelAddresses, NoAddresses, SharedAddress
 from ipsecha.gateway.witness_link import WitnessConfig, WitnessLink
 from ipsecha.ike.endpoint import IkeEndpoint
@@ -96,6 +97,9 @@ class Daemon:
             self.gateway.cluster = self.side
             if config.cluster.commit is CommitMode.LAZY:
                 self.gateway.commit_lazily()
+        self._disk: SavedStateDisk | None = None
+        if self.side is not None and config.member.persistence is not None:
+            self._disk = SavedStateDisk(self.side, config.member.persistence, loop)
         control = config.member.control
         commands = Commands(self.gateway, self.side, config, self.stop)
         self._control = ControlServer(control.socket, commands, group=control.group)
@@ -110,6 +114,8 @@ class Daemon:
             log.info("%s: serving alone, without a cluster", self.config.member.name)
             return
         self.side.beats.start(self.loop)
+        if self._disk is not None:
+            self._disk.restore()
         self.side.start(self.gateway.clock.now(), time.time())
         await self.side.channel.start()
         if self.side.witness is not None:
@@ -147,6 +153,8 @@ class Daemon:
                 last_first.push_async_callback(self.side.channel.stop)
                 if self.side.witness is not None:
                     last_first.push_async_callback(self.side.witness.stop)
+                if self._disk is not None:
+                    last_first.callback(self._disk.close)
                 last_first.callback(self.side.end)
 
 

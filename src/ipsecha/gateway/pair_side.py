@@ -26,6 +26,7 @@ from ipsecha.gateway.core import Gateway
 from ipsecha.gateway.disposal import Disposal
 from ipsecha.gateway.output_commit import INITIATION, Changes
 from ipsecha.gateway.shared_addresses import ANNOUNCE_AT_S, LIFETIME_S, RENEW_S, AddressKeeper
+from ipsecha.gateway.state_file import StateFile
 from ipsecha.gateway.witness_link import WitnessEvents, WitnessLink
 from ipsecha.model import record_delta
 from ipsecha.model.errors import DataPlaneError
@@ -63,6 +64,7 @@ class PairSide:
         self.channel: SynchChannel
         self.beats: Beats
         self.witness: WitnessLink | None = None
+        self.state_file: StateFile | None = None
         self.compaction = Compaction(gateway)
         self._disposal = Disposal(gateway.loop)
         self.counters: Counter[str] = Counter()
@@ -106,6 +108,8 @@ class PairSide:
         self._renewed_at = self.gateway.loop.time()
         self._renew()
         self.compaction.start()
+        if self.state_file is not None:
+            self.state_file.start()
 
     def end(self) -> None:
         """This process is about to end: it uses no SA any more, has no address any more, and then says so."""
@@ -119,6 +123,8 @@ class PairSide:
     # What the gateway asks
 
     def commit(self, changes: Changes) -> int:
+        if self.state_file is not None:
+            self.state_file.note([key for key, _ in changes])
         return self.member.commit(changes, self.gateway.clock.now())
 
     def extend(self, entries: Sequence[LeaseEntry], now: float) -> None:
@@ -149,6 +155,8 @@ class PairSide:
                 self._carry_out_rest(effects[number + 1 :])
                 break
         self.gateway.endpoint.sharing.listening = self.member.replicates
+        if self.state_file is not None and effects:
+            self.state_file.look()
         return bool(effects)
 
     def _carry_out_rest(self, effects: Sequence[fx.ClusterEffect]) -> None:

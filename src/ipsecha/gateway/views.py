@@ -44,6 +44,7 @@ class ClusterView(msgspec.Struct):
     addresses: tuple[str, ...] = ()  # shared addresses
     holds_addresses: bool = False
     half_open: SharingView | None = None
+    saved: str = ""  # state on this member's disk: "", "complete", "being written", "marker", or what went wrong
 
 
 class LossBound(msgspec.Struct):

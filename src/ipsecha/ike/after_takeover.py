@@ -2,8 +2,8 @@
 
 The data plane tells which child SAs get packets that it has to refuse, since the owner before may have delivered them
 (``gap_traffic``), and when that is over.  Where the peer supports it, it is asked to jump over the gap (RFC 6311,
-IPSEC_REPLAY_COUNTER_SYNC: a round trip); else, with ``inbound = "rekey"``, the child SA is rekeyed, since a new one has
-no gap.  With ``rekey_after_failover`` every child SA is rekeyed after that.
+IPSEC_REPLAY_COUNTER_SYNC: a round trip); else, with ``inbound = "rekey"`` or after a restart from saved state, the
+child SA is rekeyed, since a new one has no gap.  With ``rekey_after_failover`` every child SA is rekeyed after that.
 
 Never a storm: exchanges begin at a fixed rate, the child SAs with most traffic first, and no more than MAX_UNDER_WAY
 wait for an answer.  Nothing here is replicated: who takes over next sees the gaps that there are then.
@@ -46,6 +46,7 @@ class AfterTakeover:
     """The child SAs that wait, by traffic, and those whose exchanges are under way."""
 
     def __init__(self) -> None:
+        self._wide_gaps = self._expects_wide_gaps = False
         self._clear()
 
     def _clear(self) -> None:
@@ -59,9 +60,14 @@ class AfterTakeover:
         self._next_at = 0.0
         self.synchronised = self.rekeyed = self.failed = self.closed = 0
 
+    def expect_wide_gaps(self) -> None:
+        """The SAs come from a disk: when we become the owner, the gaps are too wide to wait for their end."""
+        self._expects_wide_gaps = True
+
     def begin(self, endpoint: IkeEndpoint, now: float, failover: bool) -> None:
         """We are the owner now; ``failover``: after the owner before was lost, not as planned.  O(1)."""
         self._clear()
+        self._wide_gaps, self._expects_wide_gaps = self._expects_wide_gaps, False
         self._rekey_all = failover and endpoint.policy.after_failover.rekey_all
         self._settled_at = now + SETTLE_S
 
@@ -105,7 +111,7 @@ class AfterTakeover:
         heapq.heappush(self._heap, (-heat, spi_in))
 
     def _can_help(self, endpoint: IkeEndpoint, sa: IkeSa) -> bool:
-        if self._rekey_all or sa.flags & REPLAY_COUNTER_SYNC:
+        if self._rekey_all or self._wide_gaps or sa.flags & REPLAY_COUNTER_SYNC:
             return True
         connection = endpoint.connection_of(sa)
         return connection is not None and connection.inbound is Inbound.REKEY
@@ -174,7 +180,7 @@ class AfterTakeover:
             self._under_way[spi_in] = _SYNC
             return True
         connection = endpoint.connection_of(sa)
-        if connection is None or not (self._rekey_all or connection.inbound is Inbound.REKEY):
+        if connection is None or not (self._rekey_all or self._wide_gaps or connection.inbound is Inbound.REKEY):
             return False
         self._under_way[spi_in] = _REKEY
         window.enqueue(endpoint, sa, Task(ExchangeKind.REKEY_CHILD, spi_in, child.name), now)

@@ -102,6 +102,7 @@ class Ceilings:
             self.events.hard_limit(live.spi_in)
 
     def _extend(self, live: LiveSa, inbound: int = 0, outbound: int = 0) -> None:
+        self._note_use(live.spi_in)
         if self.leasing is Leasing.LEASED:
             self._want(live.spi_in)
             return
@@ -115,6 +116,9 @@ class Ceilings:
         if outbound:
             child.out_ceiling = max(child.out_ceiling, outbound)
             live.out_lease.grant(child.out_ceiling)
+
+    def _note_use(self, spi_in: int) -> None:
+        """A ceiling of the SA moves (``ipsec.durable``)."""
 
     def _want(self, spi_in: int) -> None:
         if not self._wanting:

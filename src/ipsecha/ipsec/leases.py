@@ -1,9 +1,10 @@
 """Counter leases of one child SA direction (DESIGN section 3): how far its sequence numbers may go, when to ask for
 more, and how much.
 
-A lease has two numbers: ``limit`` is what the backup has acknowledged (nothing above it is used), ``requested`` what
-it has been asked for.  The packet path compares a sequence number with one integer, ``mark``, and leaves the fast path
-only above it: the number is then past the half of the lease, or beyond it.
+A lease has two numbers: ``limit`` is what the backup has acknowledged (nothing above it is used; where SAs are saved,
+nothing above ``bound`` either, see ``ipsec.durable``), ``requested`` what it has been asked for.  The packet path
+compares a sequence number with one integer, ``mark``, and leaves the fast path only above it: the number is then past
+the half of the lease, or beyond it.
 
 Sizes follow the SA's own rate times a horizon, so that a renewal costs the channel the same at 10 packets a second and
 at a million; ``LeaseBudget`` widens all of them together when so many SAs are busy that the channel would see more
@@ -22,6 +23,7 @@ JUMP = 1 << 16
 cluster itself has skipped numbers, and a lease as wide as its jump would cost as many packets at the next takeover."""
 EXCESS = 2  # an inbound lease that reaches so many times further than need be is given back
 _UNKNOWN = -1.0
+_UNBOUND = 1 << 65
 
 
 class Lease:
@@ -29,9 +31,11 @@ class Lease:
     request, when no rate is known."""
 
     __slots__ = (
+        "_granted",
         "_rate",
         "_since",
         "_since_number",
+        "bound",
         "end",
         "horizon_s",
         "limit",
@@ -42,7 +46,8 @@ class Lease:
     )
 
     def __init__(self, limit: int, end: int, minimum: int, size: int, horizon_s: float) -> None:
-        self.limit = limit
+        self.limit = self._granted = limit
+        self.bound = _UNBOUND
         self.end = end
         self.minimum = minimum
         self.horizon_s = horizon_s
@@ -67,12 +72,19 @@ class Lease:
 
     def grant(self, ceiling: int) -> bool:
         """The backup has acknowledged ``ceiling``: whether that raises the limit."""
-        if ceiling <= self.limit:
+        if ceiling <= self._granted:
             return False
-        self.limit = min(ceiling, self.end)
-        self.requested = max(self.requested, self.limit)
+        self._granted = min(ceiling, self.end)
+        self.limit = min(self._granted, self.bound)
+        self.requested = max(self.requested, self._granted)
         self._set_mark()
         return True
+
+    def bind(self, bound: int | None) -> None:
+        """Nothing above ``bound`` is used, whatever is granted; None: nothing is saved."""
+        self.bound = _UNBOUND if bound is None else bound
+        self.limit = min(self._granted, self.bound)
+        self._set_mark()
 
     def spare(self, number: int, floor: int, now: float, widening: float) -> int | None:
         """The lower ceiling that ``number``, the highest in use, needs at the present rate; never below ``floor``.
@@ -94,7 +106,7 @@ class Lease:
         ceiling = self.spare(number, floor, now, widening)
         if ceiling is not None:
             self.size = max(self.minimum, ceiling - number)
-            self.limit = self.requested = ceiling
+            self.limit = self._granted = self.requested = ceiling
             self._set_mark()
         return ceiling
 
@@ -111,7 +123,8 @@ class Lease:
         -1 where a new backup has acknowledged nothing yet.  Numbers may have been skipped on the way: those are no
         sign of traffic, so the rate is measured afresh.
         """
-        self.limit = self.requested = limit
+        self._granted = self.requested = limit
+        self.limit = min(limit, self.bound)
         self._since = _UNKNOWN
         self._set_mark()
 

@@ -21,7 +21,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from ipsecha.ipsec.ceilings import Ceilings, PlaneEvents
+from ipsecha.ipsec.ceilings import PlaneEvents
+from ipsecha.ipsec.durable import Durable
 from ipsecha.ipsec.frozen import Installed
 from ipsecha.ipsec.gap import Gap
 from ipsecha.ipsec.leases import CHANNEL_BUDGET, INBOUND_HORIZON_S
@@ -33,7 +34,7 @@ from ipsecha.model.policy import ChildPolicy, Inbound, Policy
 from ipsecha.model.records import Address, ChildSa, IkeSa, LeaseEntry, keep_ceilings
 
 
-class Sad(Ceilings):
+class Sad(Durable):
     """Child SAs by inbound SPI.  ``path_mtu(local, remote)`` gives the longest datagram between two addresses."""
 
     def __init__(
@@ -51,7 +52,6 @@ class Sad(Ceilings):
         self._horizon_s = horizon_s
         self._path_mtu = path_mtu
         self._incarnation = 0
-        self._above_lanes = 0
         self._own_lanes = 0  # where child SAs of our own making begin, for as long as this ownership lasts
         self._exact: dict[int, tuple[int, int, int, int, int]] = {}
         self._settled: dict[int, int] = {}  # lanes that records not in use yet have skipped already, for a new backup
@@ -94,6 +94,7 @@ class Sad(Ceilings):
         self._returning.discard(spi_in)
         self._valid_from.pop(spi_in, None)
         self._former.pop(spi_in, None)
+        self.forget_bound(spi_in)
         live = self.lives.pop(spi_in, None)
         if live is not None:
             self.held -= len(live.held_in) + len(live.held_out)
@@ -212,6 +213,7 @@ class Sad(Ceilings):
         live.learns = learns
         live.set_path_mtu(self._path_mtu(live.local[0], live.remote[0]))
         self._bound_by_mode(live)
+        self.bind(live)
         self.lives[spi_in] = live
         return live
 

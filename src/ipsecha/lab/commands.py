@@ -103,13 +103,14 @@ def _run(
     name = kind.value if kind is not None else "ipsecha on loopback"
     console.print(f"peer: {name}; fault: {fault.value}{', with a witness' if witness else ''}", highlight=False)
     command = MORTAL if fault is Fault.CRASH_MID_REKEY else COMMAND
+    saves = fault is Fault.POWER_CUT
     making: AbstractContextManager[Scene]
     if kind is None:
         if witness:
             raise LabError("no third machine on loopback: run as root for network namespaces")
-        making = on_loopback(directory, command=command)
+        making = on_loopback(directory, command=command, saves=saves)
     else:
-        making = in_namespaces(directory, kind, witness=witness, command=command)
+        making = in_namespaces(directory, kind, witness=witness, command=command, saves=saves)
     begin = time.monotonic()
 
     def tell(text: str) -> None:

@@ -40,6 +40,7 @@ class Fault(Enum):
     SWITCHOVER = "switchover"  # asked for: maintenance
     PARTITION = "partition"  # the members are cut off from each other, both alive; healed later
     CRASH_MID_REKEY = "crash-mid-rekey"  # the active member's process dies between two steps of a rekey
+    POWER_CUT = "power-cut"  # both members die at once and come back with what they have saved
     HANG = "hang"  # the active member's process stops (SIGSTOP), and goes on later as if nothing had happened
 
 

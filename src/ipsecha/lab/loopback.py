@@ -13,7 +13,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from ipsecha.lab import network, stage
+from ipsecha.lab import network, power_cut, stage
 from ipsecha.lab.capture import Capture, Packet
 from ipsecha.lab.failover import Fault
 from ipsecha.lab.member import COMMAND, Member, toml
@@ -60,6 +60,8 @@ class LoopbackScene:
         at = time.monotonic()
         if fault is Fault.KILL:
             return active.kill()
+        if fault is Fault.POWER_CUT:
+            return power_cut.strike(self.members)
         if fault is Fault.HANG:
             raise LabError("a stopped process keeps its sockets on loopback: run as root for network namespaces")
         if fault is Fault.LINK:
@@ -84,11 +86,11 @@ class LoopbackScene:
 
 
 @contextmanager
-def on_loopback(directory: Path, *, command: str = COMMAND) -> Iterator[LoopbackScene]:
+def on_loopback(directory: Path, *, command: str = COMMAND, saves: bool = False) -> Iterator[LoopbackScene]:
     """Members, peer and probes run while the context lasts."""
     options = {"encapsulate": True}
     tunnel = Tunnel(gateway_address=CLUSTER, peer_address=PEER, gateway_options=options, peer_options=options)
-    members = _pair(directory / "pair", tunnel)
+    members = _pair(directory / "pair", tunnel, saves)
     peer = _peer(directory / "peer", tunnel)
     scene = LoopbackScene(directory, members, peer)
     for member in members:
@@ -100,24 +102,25 @@ def on_loopback(directory: Path, *, command: str = COMMAND) -> Iterator[Loopback
         yield scene
 
 
-def _pair(directory: Path, tunnel: Tunnel) -> tuple[Member, Member]:
+def _pair(directory: Path, tunnel: Tunnel, saves: bool) -> tuple[Member, Member]:
     directory.mkdir(parents=True, exist_ok=True)
     cluster = {"name": "lab", "members": list(network.MEMBERS)}
     table = stage.connection_table(tunnel, directory, None, peer=False)
     (directory / "policy.toml").write_text(toml({"cluster": cluster, "connections": {CONNECTION: table}}))
     authority = Authority("lab cluster")
-    first, second = (_member(directory, number, authority) for number in range(2))
+    first, second = (_member(directory, number, authority, saves) for number in range(2))
     return first, second
 
 
-def _member(directory: Path, number: int, authority: Authority) -> Member:
+def _member(directory: Path, number: int, authority: Authority, saves: bool) -> Member:
     name, other = network.MEMBERS[number], network.MEMBERS[1 - number]
     own = directory / name
     own.mkdir(parents=True, exist_ok=True)
     link: dict[str, Any] = stage.cluster_link(own, name, authority)
     link |= {"listen": SYNCH[number], "peers": {other: SYNCH[1 - number]}}
     device = {**PORTS, "inner": f"udp:{GATEWAY_INNER[number]}<->{HOST_A}"}
-    return Member(name, own, {"policy": "../policy.toml", "cluster": link, "device": device})
+    more = stage.persistence(own) if saves else {}
+    return Member(name, own, {"policy": "../policy.toml", "cluster": link, "device": device, **more})
 
 
 def _peer(directory: Path, tunnel: Tunnel) -> Member:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ipsecha.lab import failover, mid_rekey, partition
+from ipsecha.lab import failover, mid_rekey, partition, power_cut
 from ipsecha.lab.failover import Fault, Outcome, Scene, Tell
 
 MORTAL = "ipsecha.lab.mortal"
@@ -18,6 +18,8 @@ def play(scene: Scene, fault: Fault, tell: Tell, *, number: int | None = None, *
     """
     if fault is Fault.PARTITION:
         return partition.play(scene, fault, tell, **pauses)
+    if fault is Fault.POWER_CUT:
+        return power_cut.play(scene, fault, tell, **pauses)
     if fault is Fault.CRASH_MID_REKEY:
         return mid_rekey.play(scene, fault, tell, number=number, **pauses)
     return failover.play(scene, fault, tell, **pauses)

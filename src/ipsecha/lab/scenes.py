@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager
 from enum import Enum
 from pathlib import Path
 
-from ipsecha.lab import capture, network, stage
+from ipsecha.lab import capture, network, power_cut, stage
 from ipsecha.lab.capture import Capture, Packet
 from ipsecha.lab.failover import Fault
 from ipsecha.lab.member import COMMAND, Member
@@ -59,6 +59,8 @@ class NamespaceScene:
         if fault is Fault.LINK:
             set_cables(self.topology["sw"], active.name, CABLES, connected=False)
             return time.monotonic()
+        if fault is Fault.POWER_CUT:
+            return power_cut.strike(self.members)
         if fault is Fault.PARTITION:
             isolate(self.topology["sw"], network.MEMBERS, CABLES, isolated=True)
             return at
@@ -104,16 +106,17 @@ def in_namespaces(
     *,
     nat: bool = False,
     witness: bool = False,
+    saves: bool = False,
     command: str = COMMAND,
 ) -> Iterator[NamespaceScene]:
     """The scene with namespaces: needs root.  Members, peer, capture and probes run while it lasts.
 
-    ``command``: what the members run (``member.COMMAND``).
+    ``saves``: the members save their state.  ``command``: what they run (``member.COMMAND``).
     """
     tunnel = tunnel or Tunnel(gateway_address=network.CLUSTER_OUTER)
     with ExitStack() as running:
         topology = running.enter_context(network.standing(members=2, nat=nat, witness=witness))
-        members = stage.pair(topology, directory / "pair", tunnel, certificates)
+        members = stage.pair(topology, directory / "pair", tunnel, certificates, saves=saves)
         peer: Member | StrongSwan
         if kind is PeerKind.STRONGSWAN:
             peer = running.enter_context(StrongSwan(topology["peer"], directory / "strongswan"))

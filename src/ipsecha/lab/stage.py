@@ -7,6 +7,7 @@ host B: a real strongSwan or another ipsecha.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -113,11 +114,17 @@ def single(
 
 
 def pair(
-    topology: Topology, directory: Path, tunnel: Tunnel, certificates: Certificates | None = None, **cluster: Any
+    topology: Topology,
+    directory: Path,
+    tunnel: Tunnel,
+    certificates: Certificates | None = None,
+    *,
+    saves: bool = False,
+    **cluster: Any,
 ) -> tuple[Member, Member]:
     """Two members (not started) that share the cluster's addresses.  ``cluster``: further keys of ``[cluster]``.
 
-    With a namespace for it, a witness is configured, too.
+    ``saves``: they save their state.  With a namespace for it, a witness is configured, too.
     """
     directory.mkdir(parents=True, exist_ok=True)
     table = connection_table(tunnel, directory, certificates, peer=False)
@@ -132,7 +139,7 @@ def pair(
     shared = {"name": "lab", "members": list(network.MEMBERS), **cluster, "addresses": addresses}
     (directory / "policy.toml").write_text(toml({"cluster": shared, "connections": {CONNECTION: table}}))
     synch_ca = Authority("lab cluster")
-    first, second = (_pair_member(topology, directory, number, synch_ca) for number in range(2))
+    first, second = (_pair_member(topology, directory, number, synch_ca, saves) for number in range(2))
     if topology.has("witness"):
         own = directory / NAME
         settings = {"cluster": "lab", "members": list(network.MEMBERS), "listen": WITNESS, "state": "ledger.json"}
@@ -141,7 +148,13 @@ def pair(
     return first, second
 
 
-def _pair_member(topology: Topology, directory: Path, number: int, synch_ca: Authority) -> Member:
+def persistence(directory: Path) -> Table:
+    """A member's ``[persistence]``, with its key."""
+    write_secret(directory / "seal.key", os.urandom(32).hex().encode())
+    return {"persistence": {"path": "state", "key_file": "seal.key"}}
+
+
+def _pair_member(topology: Topology, directory: Path, number: int, synch_ca: Authority, saves: bool) -> Member:
     name, other = network.MEMBERS[number], network.MEMBERS[1 - number]
     own = directory / name
     link = cluster_link(own, name, synch_ca)
@@ -154,7 +167,8 @@ def _pair_member(topology: Topology, directory: Path, number: int, synch_ca: Aut
         },
     }
     links = {role: role for role in (network.OUTER, network.INNER)}
-    return Member(name, own, {"policy": "../policy.toml", "links": links, "cluster": link}, topology[name])
+    settings = {"policy": "../policy.toml", "links": links, "cluster": link, **(persistence(own) if saves else {})}
+    return Member(name, own, settings, topology[name])
 
 
 def cluster_link(directory: Path, name: str, authority: Authority) -> dict[str, Any]:

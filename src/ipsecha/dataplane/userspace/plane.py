@@ -280,6 +280,23 @@ class UserspacePlane:
     def adopt_exact(self, entries: Iterable[LeaseEntry]) -> None:
         self._sad.adopt_exact(entries)
 
+    # --- saved state
+
+    def begin_saving(self) -> None:
+        self._sad.begin_saving()
+
+    def bounds_to_write(self, saved_now: Iterable[ChildSa], now: float) -> list[tuple[int, int, int]]:
+        return self._sad.bounds_to_write(saved_now, now)
+
+    def bounds_of(self, children: Iterable[ChildSa]) -> list[tuple[int, int, int]]:
+        return self._sad.bounds_of(children)
+
+    def bounds_written(self, written: Iterable[tuple[int, int, int]]) -> None:
+        self._release(self._sad.bounds_written(written))
+
+    def end_saving(self) -> None:
+        self._release(self._sad.end_saving())
+
     def configure(self, policy: Policy) -> None:
         """Take a new policy; sockets for its new addresses are the caller's to open."""
         self._policy = policy
