@@ -35,6 +35,7 @@ class Endpoint:
         self.calls: list[str] = []
         self.effects: list[Effect] = []
         self.due: float | None = None
+        self.sharing = SimpleNamespace(listening=False)
 
     def _called(self, name: str) -> None:
         self.calls.append(name)
