@@ -12,14 +12,21 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from bench import channel, in_process, responders, takeover, throughput
+from bench import channel, in_process, joining, responders, takeover, throughput
 from bench.figures import Context, Figure, Topic
 from bench.report import as_json, show
 from ipsecha.lab.processes import LabError
 
 WIDTH = 120
 
-TOPICS: tuple[Topic, ...] = (in_process.TOPIC, responders.TOPIC, takeover.TOPIC, channel.TOPIC, throughput.TOPIC)
+TOPICS: tuple[Topic, ...] = (
+    in_process.TOPIC,
+    responders.TOPIC,
+    takeover.TOPIC,
+    joining.TOPIC,
+    channel.TOPIC,
+    throughput.TOPIC,
+)
 
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:

@@ -26,8 +26,8 @@ from ipsecha.model.records import IkeSa, decode_record, encode_record
 
 PORT, NAT_PORT = 15500, 15501
 FEED = 256
-PATIENCE_S = 60.0
-HEARTBEAT_S = 5.0
+PATIENCE_S = 300.0
+HEARTBEAT_S = 200.0
 """Slow: with thousands of records in one process nobody keeps time, and nobody is to be taken for dead."""
 
 
@@ -137,7 +137,7 @@ class Halves:
         began = time.process_time()
         self.one.side.channel_up()
         self.two.side.channel_up()
-        self._until(lambda: self.two.side.member.in_sync and not self.one.side.member.log.outstanding)
+        self.until(lambda: self.two.side.member.in_sync and not self.one.side.member.log.outstanding)
         self.joining_s = time.process_time() - began
         if len(self.two.gateway.endpoint.sas) != count:
             raise RuntimeError("the backup lacks records")
@@ -149,7 +149,7 @@ class Halves:
             half.frames.pump()
             half.beats.pump()
 
-    def _until(self, condition: Callable[[], bool]) -> None:
+    def until(self, condition: Callable[[], bool]) -> None:
         deadline = time.monotonic() + PATIENCE_S
         while not condition():
             self.turn()
@@ -195,7 +195,7 @@ class Halves:
         announced.clear()
         began = time.perf_counter(), time.process_time()
         self.two.side.channel_down(LossReason.REFUSED)
-        self._until(lambda: bool(announced))
+        self.until(lambda: bool(announced))
         return announced[0][0] - began[0], announced[0][1] - began[1]
 
     def close(self) -> None:

@@ -87,7 +87,7 @@ def test_a_former_owner_freezes_what_it_has(halves: Halves) -> None:
     one = halves.one
     halves.one.side.member.switchover(halves.one.gateway.clock.now())
     halves.one.gateway.wake()
-    halves._until(lambda: halves.two.gateway.endpoint.active and not one.gateway.endpoint.active)
+    halves.until(lambda: halves.two.gateway.endpoint.active and not one.gateway.endpoint.active)
     for _ in range(COUNT // BATCH + 2):
         one.side.compaction._look()
     assert not any(isinstance(entry, IkeSa) for entry in one.gateway.endpoint.sas._entries.values())

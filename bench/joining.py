@@ -1,0 +1,110 @@
+"""A backup that joins, and what it keeps: the snapshot's CPU, the longest pauses of both event loops, memory.
+
+Both members live in one process; a process of its own for each measurement.  CPU is that of both together, as if they
+shared one core.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import multiprocessing
+from collections.abc import Iterator
+from itertools import islice
+from typing import NamedTuple
+
+from bench.accounting import resident
+from bench.figures import Context, Figure, Goal, Topic
+from bench.pairs import Half, Halves, make_sas
+from ipsecha.cluster import effects as fx
+from ipsecha.gateway.garbage import keep_collections_short
+from ipsecha.model.records import IkeSa, encode_record
+
+COUNT, QUICK_COUNT = 100_000, 10_000
+CHILDREN = 2
+BUSY_SHARE = 10
+"""One in so many child SAs has carried packets since its owner is alone."""
+WARM, PART = 2048, 32
+KEPT, QUICK_KEPT = 20_000, 5_000
+SECONDS_GOAL, PAUSE_GOAL_MS = 10.0, 20.0
+STANDBY_GOAL, ACTIVE_GOAL = 2048, 4096
+
+
+class Join(NamedTuple):
+    """CPU of both members and their longest pauses; seconds."""
+
+    cpu: float
+    sender: float
+    receiver: float
+    background: float  # longest pause of the new owner while it looks after its SAs
+    discard: float
+
+
+def join(count: int) -> Join:
+    halves = Halves(count, CHILDREN, count // BUSY_SHARE)
+    sender, receiver = halves.one.pauses.longest, halves.two.pauses.longest
+    halves.lose_one()
+    halves.two.pauses.longest = 0.0
+    halves.take_over()
+    halves.until(lambda: (halves.two.gateway.endpoint.next_timer() or 0.0) > halves.two.gateway.clock.now())
+    background, halves.two.pauses.longest = halves.two.pauses.longest, 0.0
+    halves.two.pauses.timed(halves.two.side._discard_records)(fx.DiscardRecords())
+    found = Join(halves.joining_s, sender, receiver, background, halves.two.pauses.longest)
+    halves.close()
+    return found
+
+
+def kept(count: int, active: bool) -> float:
+    """Octets per IKE SA with one child SA, everything of each peer's own; ``active``: after a takeover, all timers
+    armed, no packet yet."""
+    keep_collections_short()
+    loop = asyncio.new_event_loop()
+    half, sas = Half(loop, 1), make_sas(WARM + count, 1000.0)
+    _take_in(half, sas, WARM)
+    before = resident()
+    _take_in(half, sas, count)
+    if active:
+        endpoint, plane = half.gateway.endpoint, half.gateway.plane
+        plane.activate(1, 0)
+        endpoint.activate(1, 1000.0)
+        while (due := endpoint.next_timer()) is not None and due <= 1000.0:
+            endpoint.handle_timer(1000.0)
+            endpoint.take_effects()
+    gc.collect()
+    octets = (resident() - before) / count
+    half.close()
+    loop.close()
+    return octets
+
+
+def _take_in(half: Half, sas: Iterator[IkeSa], count: int) -> None:
+    for _ in range(count // PART):
+        half.side._apply(fx.Apply(tuple((sa.local_spi, encode_record(sa)) for sa in islice(sas, PART))))
+    gc.collect()
+
+
+def run(context: Context) -> list[Figure]:
+    count, few = context.count(COUNT, QUICK_COUNT), context.count(KEPT, QUICK_KEPT)
+    with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
+        context.step(f"memory of {few:,} IKE SAs")
+        standby, active = pool.apply(kept, (few, False)), pool.apply(kept, (few, True))
+        context.step(f"a backup joins {count:,} IKE SAs")
+        found: Join = pool.apply(join, (count,))
+    what = f"{count:,} IKE SAs and {CHILDREN * count:,} child SAs"
+    return [
+        Figure("memory per IKE SA and child SA, standby", standby, "B", goal=Goal(STANDBY_GOAL, "value")),
+        Figure("memory per IKE SA and child SA, active, idle", active, "B", goal=Goal(ACTIVE_GOAL, "value")),
+        Figure(f"snapshot of {what}, CPU of both", found.cpu, "s", goal=Goal(SECONDS_GOAL, "value")),
+        *(
+            Figure(f"longest pause: {name}", 1e3 * seconds, "ms", goal=Goal(PAUSE_GOAL_MS, "value"))
+            for name, seconds in (
+                ("the owner, a backup joining", found.sender),
+                ("the backup, joining", found.receiver),
+                ("a new owner, looking after its SAs", found.background),
+                ("giving up all records", found.discard),
+            )
+        ),
+    ]
+
+
+TOPIC = Topic("joining", "a backup that joins, and what it keeps", run, lambda quick: 2)
