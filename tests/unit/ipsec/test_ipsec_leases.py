@@ -85,7 +85,7 @@ def test_numbers_that_the_owner_skips_widen_no_lease() -> None:
 
 
 def test_numbers_that_the_peer_skips_widen_no_lease() -> None:
-    """A peer that is a cluster jumps by lanes at its failovers: the next takeover here must not cost so many packets."""
+    """A peer that is a cluster jumps by lanes at its failovers: the next takeover here must not cost as many."""
     lease = inbound_lease(16, END)
     lease.grant(lease.request(9, 0.0, 1.0))
     for jump in range(1, 5):
