@@ -16,6 +16,7 @@ from typer.testing import CliRunner, Result
 from ipsecha.cli.main import app
 from ipsecha.cli.output import ExitCode
 from ipsecha.gateway import join, pki
+from ipsecha.gateway.config_witness import load_witness
 from ipsecha.gateway.join import Invitation
 from ipsecha.model.errors import ClusterError
 
@@ -142,3 +143,30 @@ def test_mistakes(tmp_path: Path, arguments: list[str], code: int, reason: str) 
     assert result.exit_code == code
     assert reason in " ".join(re.sub("[│╭╮╰╯─]", " ", result.stderr).split())
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_witness_gets_its_certificate_like_a_member(alpha: Path, tmp_path: Path) -> None:
+    """By files; its own file then loads."""
+    folder = tmp_path / "third"
+    good(cluster("join", "witness", "--request", tmp_path / "witness.csr", "-d", folder))
+    good(cluster("sign", tmp_path / "witness.csr", "--output", tmp_path / "witness.bundle", "-d", alpha))
+    good(cluster("join", "witness", "--bundle", tmp_path / "witness.bundle", "-d", folder))
+    (folder / "witness.toml").write_text(
+        'cluster = "berlin"\nmembers = ["alpha", "beta"]\nlisten = "127.0.0.1:4603"\nstate = "ledger.json"\n'
+        'certificate = "witness.crt"\nprivate_key = "witness.key"\nca = "ca.crt"\n'
+    )
+    assert load_witness(folder / "witness.toml").members == ("alpha", "beta")
+
+
+def test_a_witness_with_a_wrong_file_says_so(tmp_path: Path) -> None:
+    (tmp_path / "witness.toml").write_text('cluster = "berlin"\n')
+    result = cluster("witness", "--config", tmp_path / "witness.toml")
+    assert result.exit_code == ExitCode.USAGE
+    assert "members" in result.stderr
+
+
+def test_serve_alone_wants_to_hear_yes(tmp_path: Path) -> None:
+    result = cluster("serve-alone", "--socket", tmp_path / "nobody.sock")
+    assert result.exit_code == ExitCode.USAGE
+    assert "--yes" in result.stderr
+    refused(cluster("serve-alone", "--yes", "--socket", tmp_path / "nobody.sock"), "no daemon", ExitCode.UNREACHABLE)
