@@ -32,32 +32,29 @@ from ipsecha.ike import (
     window,
 )
 from ipsecha.ike.after_takeover import AfterTakeover
-from ipsecha.ike.candidates import Candidates
+from ipsecha.ike.configured import Configured
 from ipsecha.ike.cookies import Cookies
 from ipsecha.ike.flags import LOCAL_NAT
 from ipsecha.ike.half_open import HalfOpenTable, Initiation, Stage
 from ipsecha.ike.limits import TokenBucket
 from ipsecha.ike.message import IV_COUNTER_BITS
-from ipsecha.ike.negotiation import SuiteMemo
 from ipsecha.ike.reassembly import Reassembly
-from ipsecha.ike.step import Step
 from ipsecha.ike.timers import Timers
 from ipsecha.model.effects import RemoveChild
 from ipsecha.model.errors import WireError
 from ipsecha.model.numbers import PORT_IKE, PORT_NAT_T, ExchangeType, Notify
-from ipsecha.model.policy import Connection, Policy
+from ipsecha.model.policy import Policy
 from ipsecha.model.records import Address, ExchangeKind, IkeSa
 from ipsecha.model.selectors import TrafficSelector
 from ipsecha.model.spi import Entropy, new_ike_spi, slot_of_ike_spi
 from ipsecha.wire.header import FLAG_INITIATOR, FLAG_RESPONSE, Header, parse_header
 
-JITTER_STOCK = 64
 ADDRESSES = 1024
 UNPROTECTED_RATE, UNPROTECTED_BURST = 50.0, 100.0
 INIT_RATE, INIT_BURST = 200.0, 400.0
 
 
-class IkeEndpoint(Step):
+class IkeEndpoint(Configured):
     """IKE SAs in both roles, for the slots that one member owns or backs up."""
 
     def __init__(
@@ -70,7 +67,7 @@ class IkeEndpoint(Step):
         slots: Sequence[int] = (0,),
         ports: tuple[int, int] = (PORT_IKE, PORT_NAT_T),
     ) -> None:
-        super().__init__(entropy)
+        super().__init__(entropy, policy, credentials)
         self.ports = ports  # of IKE and of NAT traversal, ours and the peers'
         self.wall_clock = wall_clock
         self.slots = tuple(slots)
@@ -98,18 +95,6 @@ class IkeEndpoint(Step):
         self.init_answers = TokenBucket(INIT_RATE, INIT_BURST)  # errors in answer to IKE_SA_INIT
         self._background: standby.BackgroundPass | None = None
         self._addresses: dict[Address, Address] = {}
-        self._jitter = b""  # drawn, not yet used
-        self._set_policy(policy, credentials)
-
-    def _set_policy(self, policy: Policy, credentials: Credentials) -> None:
-        self.policy = policy
-        self.sharing.configure(policy.limits)
-        self.credentials = credentials
-        self.suites = SuiteMemo()
-        self.candidates = Candidates(policy)
-        self.narrowed: dict[tuple[str, bytes, bytes], auth.FirstSelectors | None] = {}
-        self._connections = {connection.name: connection for connection in policy.connections}
-        self._backoff: dict[tuple[str, int], float] = {}
 
     # What the exchanges' code may use
 
@@ -149,31 +134,6 @@ class IkeEndpoint(Step):
     def new_ike_spi(self, sa: IkeSa) -> bytes:
         """A fresh local IKE SPI, in the slot of ``sa``, which is to be rekeyed."""
         return new_ike_spi(slot_of_ike_spi(sa.local_spi), self.entropy, self.sas)
-
-    def connection_of(self, sa: IkeSa) -> Connection | None:
-        """The configured connection of ``sa``; None after a reload that took it away."""
-        return self._connections.get(sa.connection)
-
-    def connection_named(self, name: str) -> Connection | None:
-        return self._connections.get(name)
-
-    def jittered(self, seconds: float) -> float:
-        """``seconds`` less 5 to 10 per cent, so that the two peers do not rekey at the same moment."""
-        if not self._jitter:
-            self._jitter = self.entropy(JITTER_STOCK)
-        octet, self._jitter = self._jitter[-1], self._jitter[:-1]
-        return seconds * (0.90 + 0.05 * octet / 255)
-
-    def backoff(self, connection: str, tries: int) -> float:
-        """The seconds from a request's first transmission to its repetition number ``tries`` (the first is 1)."""
-        key = (connection, tries)
-        pause = self._backoff.get(key)
-        if pause is None:
-            configured = self._connections.get(connection)
-            first = configured.retransmit_timeout_s if configured is not None else 1.0
-            factor = configured.retransmit_factor if configured is not None else 1.7
-            pause = self._backoff[key] = sum(first * factor**number for number in range(tries))
-        return pause
 
     def shared_address(self, local: Address) -> Address:
         """``local`` as one object for all IKE SAs: we have few addresses and many IKE SAs."""
@@ -276,7 +236,8 @@ class IkeEndpoint(Step):
     def configure(self, policy: Policy, credentials: Credentials, now: float) -> None:
         """A reload: SAs of connections that are gone are deleted, connections that are new are brought up."""
         self.now = now
-        self._set_policy(policy, credentials)
+        self.set_policy(policy, credentials)
+        self.sharing.configure(policy.limits)
         if self.active:
             operations.after_reload(self, now)
         self.end_step()
