@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from simulation.clockwork import Timeline
 
 NAT_PORT = 4500
-IKE_SA_INIT, IKE_AUTH = 34, 35
+IKE_SA_INIT, IKE_AUTH, INFORMATIONAL = 34, 35, 37
 SK, SKF = 46, 53
 INITIATOR, RESPONSE = 0x08, 0x20
 AEAD_IV = 8
@@ -50,6 +50,7 @@ class Record:
         self._notes: list[tuple[float, str, str | Callable[..., str], tuple[object, ...]]] = []
         self._happened: list[tuple[float, str, bytes]] = []
         self.splitting = self.has_split = False
+        self.repairs = False  # an owner synchronises message IDs: under the ID 0 (RFC 6311 section 5.1)
         self._split_until = -1.0
         self._split_number = 0  # the last inner packet that was on its way then
         self.lost_at = -1.0
@@ -158,7 +159,8 @@ class Record:
         self._iv(host, "IKE", (spis, flags & INITIATOR), data[iv_at : iv_at + AEAD_IV], digest)
         self._remember(datagram, spis, flags, number, fragment, data)
         known = self._messages.setdefault((spis, flags & (INITIATOR | RESPONSE), number, fragment), digest)
-        if known != digest and not self.excused(spis):
+        synchronises = self.repairs and exchange == INFORMATIONAL and number == 0
+        if known != digest and not synchronises and not self.excused(spis):
             self.violation("I4", f"{host.name} sends another message with the ID of {_named(data)}")
 
     def _remember(self, datagram: Datagram, spis: bytes, flags: int, number: int, fragment: int, data: bytes) -> None:

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 CLUSTER_INNER = "10.1.0.1"
 RECORDED = 400
+TOUCHED = frames.encode_frame(frames.Touched(0, ()))[0]
 
 
 @dataclass
@@ -208,6 +209,8 @@ class World:
         node = self.members[receiver]
         self.record.happened(node.name, data)
         self.record.note(node.process.name, _short, data)
+        if data[0] == TOUCHED:
+            self.record.repairs = True
 
     def credentials(self) -> Iterator[tuple[str, bytes]]:
         """Shared secrets and private keys of all gateways, with what they are."""
