@@ -107,7 +107,10 @@ class Gateway:
 
     def commit_lazily(self) -> None:
         """From the start: steps need not wait for the backup (``commit = "lazy"``)."""
-        self.output = LazyCommit(self._commit, self._carry_out, self.loop.time, self.endpoint.suspects)
+        self.output = LazyCommit(self._commit, self._carry_out, self.loop.time, self._is_suspect)
+
+    def _is_suspect(self, local_spi: bytes) -> bool:
+        return local_spi in self.endpoint.suspects
 
     # Input
 

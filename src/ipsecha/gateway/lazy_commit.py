@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Sequence
 
 from ipsecha.gateway.output_commit import Changes, OutputCommit, is_free, record_of, replicated
 from ipsecha.ike.collisions import CREATIONS
@@ -74,19 +74,19 @@ class Step:
 
 
 class LazyCommit(OutputCommit):
-    """As ``OutputCommit``; ``suspects``: SAs of a predecessor that are not repaired yet stay open."""
+    """As ``OutputCommit``; ``is_suspect``: SAs of a predecessor that are not repaired yet stay open."""
 
     def __init__(
         self,
         commit: Callable[[Changes], int],
         carry_out: Callable[[Sequence[Effect]], None],
         clock: Callable[[], float],
-        suspects: Container[bytes],
+        is_suspect: Callable[[bytes], bool],
     ) -> None:
         super().__init__(commit, carry_out)
         self.open: dict[bytes, Open] = {}
         self._clock = clock
-        self._suspects = suspects
+        self._is_suspect = is_suspect
         self._released = 0
         self._sent_at: deque[tuple[int, float]] = deque()  # of the commits that are not acknowledged
         self._closings = Timers()
@@ -194,7 +194,7 @@ class LazyCommit(OutputCommit):
             one = self.open.get(key)
             if one is None:
                 continue
-            if now < one.last_at + QUIET_S or key in self._suspects:
+            if now < one.last_at + QUIET_S or self._is_suspect(key):
                 self._closings.arm(key, max(now, one.last_at) + QUIET_S)
                 continue
             del self.open[key]

@@ -78,7 +78,7 @@ def begin(endpoint: IkeEndpoint, sa: IkeSa, now: float) -> None:
         _clear(endpoint, sa)
         endpoint.rearm(sa)
         return
-    endpoint.repairs.add(sa)
+    endpoint.repairs.add(sa, now)
     if sa.flags & MESSAGE_ID_SYNC:
         endpoint.suspects[spi] = Repair(syncing=True)
         asked = sa.exchange is not None and sa.exchange.kind == ExchangeKind.MESSAGE_ID_SYNC  # by a predecessor
@@ -307,7 +307,7 @@ def refuse_stale(endpoint: IkeEndpoint, sa: IkeSa, old: ChildSa | None, name: st
 def _is_ours(endpoint: IkeEndpoint, sa: IkeSa, child: ChildSa) -> bool:
     """Whether ``child`` was made since the takeover: a request that names it is no repetition, so that the
     peer's message IDs are certain from now on."""
-    if child.created_at < endpoint.active_since:
+    if child.created_at < max(endpoint.repairs.since(sa), endpoint.active_since):
         return False
     sa.flags &= ~IN_DOUBT
     endpoint.touch(sa)

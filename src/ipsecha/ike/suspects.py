@@ -49,11 +49,18 @@ class Doubtful:
 
     def __init__(self) -> None:
         self._peers: dict[str, dict[Peer, bool]] = {}  # True: their child SAs have been verified
+        self._since: dict[Peer, float] = {}
         self._named: dict[int, None] = {}  # unknown SPIs that were dealt with
         self.hints = TokenBucket(HINT_RATE, HINT_BURST)
 
-    def add(self, sa: IkeSa) -> None:
-        self._peers.setdefault(sa.remote[0], {}).setdefault((sa.connection, sa.remote_id), False)
+    def add(self, sa: IkeSa, now: float) -> None:
+        peer = sa.connection, sa.remote_id
+        self._peers.setdefault(sa.remote[0], {})[peer] = False
+        self._since[peer] = now
+
+    def since(self, sa: IkeSa) -> float:
+        """Child SAs made later are known to both sides."""
+        return self._since.get((sa.connection, sa.remote_id), 0.0)
 
     def knows(self, sa: IkeSa) -> bool:
         return (sa.connection, sa.remote_id) in self._peers.get(sa.remote[0], ())
@@ -80,4 +87,5 @@ class Doubtful:
 
     def clear(self) -> None:
         self._peers.clear()
+        self._since.clear()
         self._named.clear()

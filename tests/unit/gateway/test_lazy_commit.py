@@ -35,7 +35,7 @@ class Ring:
         self.commits: list[Changes] = []
         self.done: list[Effect] = []
         self.suspects: set[bytes] = set()
-        self.output = LazyCommit(self._commit, self.done.extend, lambda: self.now, self.suspects)
+        self.output = LazyCommit(self._commit, self.done.extend, lambda: self.now, self.suspects.__contains__)
 
     def _commit(self, changes: Changes) -> int:
         self.commits.append(changes)
