@@ -62,6 +62,7 @@ def _connection(name: str, local: str, remote: tuple[str, ...], ids: tuple[str, 
         remote_auth=Authentication.PSK,
         proposals=(IKE_PROPOSAL,),
         children=(child,),
+        dpd_s=0.0,  # nobody answers in a process that measures something else for a minute
     )
 
 
