@@ -6,7 +6,7 @@
 | opened-without-ack | the first step of an SA leaves at once, too | commit | 1 |
 | suspects-not-repaired | the new owner does not look after its suspects | repair | 4 |
 | any-answer | whatever answers a probe ends the repair | repair | 1 |
-| no-evidence | requests of the peer that are ahead are dropped | I4 | 10 |
+| no-evidence | requests of the peer that are ahead are dropped | repair | 4 |
 """
 
 from __future__ import annotations

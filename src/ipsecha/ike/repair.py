@@ -109,7 +109,7 @@ def waits(endpoint: IkeEndpoint, sa: IkeSa, now: float) -> bool:
         begin(endpoint, sa, now)
         return sa.local_spi in endpoint.suspects
     if sa.flags & LEAVING:
-        _clear(endpoint, sa)
+        _end(endpoint, sa, now)
     elif not repair.syncing and sa.exchange is None:
         _send_probe(endpoint, sa, repair, now)
         endpoint.rearm(sa)
@@ -125,7 +125,9 @@ def is_due(endpoint: IkeEndpoint, sa: IkeSa) -> float:
 def fire(endpoint: IkeEndpoint, sa: IkeSa, now: float) -> None:
     """There was no answer in time."""
     repair, exchange = endpoint.suspects[sa.local_spi], sa.exchange
-    if repair is None or exchange is None:
+    if sa.flags & LEAVING:
+        _end(endpoint, sa, now)
+    if repair is None or exchange is None or sa.flags & LEAVING:
         return
     if exchange.kind == ExchangeKind.REKEY_IKE:  # nothing of ours can have been sent behind it
         repair.due_at = math.inf
@@ -244,6 +246,18 @@ def synchronised(endpoint: IkeEndpoint, sa: IkeSa, now: float) -> None:
     """RFC 6311 has brought the message IDs into agreement."""
     if endpoint.suspects.get(sa.local_spi) is not None:
         _settle(endpoint, sa, now)
+
+
+def _end(endpoint: IkeEndpoint, sa: IkeSa, now: float) -> None:
+    """The IKE SA ends before its repair does.  Where the peer has rekeyed it, its child SAs have moved: they are
+    verified where they are now."""
+    _clear(endpoint, sa)
+    for heir in endpoint.sas_of_peer(sa.connection, sa.remote_id):
+        if not heir.flags & LEAVING and heir.local_spi not in endpoint.suspects:
+            endpoint.repairs.first_evidence(heir)
+            _verify_children(endpoint, heir)
+            _restore(endpoint, heir)
+            window.run_queue(endpoint, heir, now)
 
 
 def _clear(endpoint: IkeEndpoint, sa: IkeSa) -> None:
