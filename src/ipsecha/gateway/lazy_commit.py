@@ -8,7 +8,9 @@ a backup that has the one that closes has all before it, however slow the channe
 
 CHANGING does the same for steps that make or delete child SAs: they are rare, and cost more to repair.
 
-Always strict: the birth, the rekey and the end of an IKE SA, since nothing repairs those; everything, when the channel
+Always strict: the birth, the rekey and the end of an IKE SA, since nothing repairs those; the installation of a child
+SA, or the next owner, which may make the very same one of a repeated answer, would not know that its numbers were used
+(invariants I2 and I3); everything, when the channel
 lags too far behind; and counter leases, which are not the business of this queue (invariants I2 and I3).
 """
 
@@ -124,7 +126,7 @@ class LazyCommit(OutputCommit):
     def _leaves_at_once(self, step: Step, prompt: bool, opening: list[tuple[Open, int, bool]], now: float) -> bool:
         """Open the SAs of a step; whether the backup knows already that they are."""
         marks = OPEN | CHANGING if step.changes_children else OPEN
-        known = prompt
+        known = prompt and not any(type(effect) is InstallChild for effect in step.dependent)
         touched: list[Open] = []
         for key, sa in step.changed.items():
             if not isinstance(sa, IkeSa) or _is_strict(sa):

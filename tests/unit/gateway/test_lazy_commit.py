@@ -9,6 +9,7 @@ from ipsecha.ike.flags import CHANGING, CLOSING, OPEN
 from ipsecha.model.effects import (
     Effect,
     InstallChild,
+    RemoveChild,
     Replicate,
     ReplicateInitiation,
     Report,
@@ -86,16 +87,25 @@ def test_each_sa_is_opened_by_itself_also_within_one_turn() -> None:
 
 def test_child_sas_are_opened_separately() -> None:
     ring = Ring()
-    install = InstallChild(ring.sas[0], ring.sas[0].children[0])
+    remove = RemoveChild(ring.sas[0].children[0].spi_in)
     ring.step(message(b"1"))
     ring.acknowledge()
-    assert not ring.step(install, message(b"2"))
+    assert not ring.step(remove, message(b"2"))
     assert ring.known() == OPEN | CHANGING
     assert not ring.step(message(b"3")), "nothing overtakes a step that waits"
     ring.acknowledge()
-    assert ring.step(install, message(b"4"))
+    assert ring.step(remove, message(b"4"))
     ring.sas[0].exchange = Exchange(ExchangeKind.DELETE_CHILD, 3, (b"",), 0.0)
     assert ring.step(message(b"5"))
+
+
+def test_no_child_sa_is_used_before_the_backup_knows_it() -> None:
+    """I2 and I3: the next owner may make the same one, with the same keys, of a repeated answer."""
+    ring = Ring()
+    install = InstallChild(ring.sas[0], ring.sas[0].children[0])
+    for _ in range(2):
+        assert not ring.step(install, message(b"1"))
+        ring.acknowledge()
 
 
 def test_our_requests_for_child_sas_count_as_changes() -> None:
