@@ -117,6 +117,20 @@ def test_raw_esp_keeps_its_tunnel(tmp_path: Path) -> None:
 
 
 @pytest.mark.root
+@pytest.mark.peer
+@pytest.mark.parametrize("fault", [Fault.KILL, Fault.LINK], ids=lambda fault: fault.value)
+def test_over_ipv6(tmp_path: Path, fault: Fault) -> None:
+    """IKE and ESP leave from one shared IPv6 address, which the survivor takes with a neighbour advertisement."""
+    tunnel = Tunnel(gateway_address=network.CLUSTER_OUTER6, peer_address=network.PEER_OUTER6)
+    with in_namespaces(tmp_path, PeerKind.STRONGSWAN, tunnel) as scene:
+        scene.cluster_address = network.CLUSTER_OUTER6
+        outcome = play(scene, fault, timeline)
+        assert outcome.holds, outcome.verdicts
+        assert scene.wire is not None
+        assert all(":" in packet.source for packet in scene.wire.packets() if packet.spi)
+
+
+@pytest.mark.root
 @pytest.mark.parametrize("fault", [Fault.KILL, Fault.SWITCHOVER], ids=lambda fault: fault.value)
 def test_ah_keeps_its_tunnel(tmp_path: Path, fault: Fault) -> None:
     """Protocol 51 (RFC 4302), between two ipsecha: no member of the peers that run here has AH in user space."""

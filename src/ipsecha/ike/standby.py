@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from ipsecha.ike import attempts, connections, initiation_records, repair
 from ipsecha.model.effects import InstallChild, RemoveChild, UpdateChild
-from ipsecha.model.records import ChildSa, IkeSa, keep_ceilings
+from ipsecha.model.records import ChildSa, ExchangeKind, IkeSa, keep_ceilings
 
 if TYPE_CHECKING:
     from ipsecha.ike.endpoint import IkeEndpoint
@@ -30,6 +30,7 @@ def adopt(endpoint: IkeEndpoint, sa: IkeSa) -> None:
             if child.spi_in not in kept and endpoint.child_index.get(child.spi_in) == spi:
                 del endpoint.child_index[child.spi_in]
                 endpoint.emit(RemoveChild(child.spi_in))
+        _release_offer(endpoint, before)
         endpoint.drop_from_tables(before)
     for child in sa.children:
         known = endpoint.child_index.get(child.spi_in)
@@ -39,7 +40,24 @@ def adopt(endpoint: IkeEndpoint, sa: IkeSa) -> None:
         # Always told of a known child: the data plane and the tables must hold one and the same object, since the
         # ceilings are raised in it.
         endpoint.emit(InstallChild(sa, child) if known is None else UpdateChild(sa, child))
+    offer = _offer(sa)
+    if offer:
+        endpoint.child_index.setdefault(offer, spi)
     endpoint.put_into_tables(sa)
+
+
+def _offer(sa: IkeSa) -> int:
+    """The SPI in our request in flight, which the peer may have made a child SA with; 0: none."""
+    exchange = sa.exchange
+    if exchange is None or exchange.kind not in (ExchangeKind.NEW_CHILD, ExchangeKind.REKEY_CHILD):
+        return 0
+    return int.from_bytes(exchange.new_spi, "big")
+
+
+def _release_offer(endpoint: IkeEndpoint, sa: IkeSa) -> None:
+    offer = _offer(sa)
+    if offer and endpoint.child_index.get(offer) == sa.local_spi and sa.child_by_inbound_spi(offer) is None:
+        del endpoint.child_index[offer]
 
 
 def _keep_ceilings(holder: IkeSa | None, child: ChildSa) -> None:
@@ -59,6 +77,7 @@ def forget(endpoint: IkeEndpoint, local_spi: bytes) -> None:
         if endpoint.child_index.get(child.spi_in) == local_spi:
             del endpoint.child_index[child.spi_in]
             endpoint.emit(RemoveChild(child.spi_in))
+    _release_offer(endpoint, sa)
     endpoint.drop_from_tables(sa)
 
 
