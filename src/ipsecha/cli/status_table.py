@@ -92,6 +92,8 @@ def _cluster_facts(cluster: ClusterView) -> list[tuple[str, Text | str]]:
         facts.append(("joining", _progress(cluster.sync_progress)))
     if cluster.half_open is not None:
         facts += _sharing(cluster.half_open)
+    if cluster.policies == "different":
+        facts.append(("policy", Text("the partner has read another one, or other secrets", _FAIR)))
     if cluster.saved:
         facts.append(("saved state", Text(cluster.saved, "none" if cluster.saved in _SAVED else _BAD)))
     facts.append(("fencing", cluster.fencing))

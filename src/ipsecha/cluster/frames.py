@@ -133,6 +133,12 @@ class Pulse(msgspec.Struct, array_like=True, frozen=True):
     epoch: int
 
 
+class PolicyDigest(msgspec.Struct, array_like=True, frozen=True):
+    """What the sender has read of its configuration, as one number (``cluster.policies``)."""
+
+    digest: bytes
+
+
 class Goodbye(msgspec.Struct, array_like=True, frozen=True):
     """The process ends on purpose and uses its SAs no more: as good as proof of death."""
 
@@ -172,6 +178,7 @@ Frame = (
     | Pulse
     | HalfOpen
     | Touched
+    | PolicyDigest
 )
 
 _TYPES: dict[int, type[Frame]] = {
@@ -190,6 +197,7 @@ _TYPES: dict[int, type[Frame]] = {
     13: Pulse,
     14: HalfOpen,
     15: Touched,
+    16: PolicyDigest,
 }
 _OCTETS = {kind: bytes((number,)) for number, kind in _TYPES.items()}
 _DECODERS = {number: msgspec.msgpack.Decoder(kind) for number, kind in _TYPES.items()}

@@ -37,6 +37,7 @@ from ipsecha.cluster.frames import Change, Frame, Hello
 from ipsecha.cluster.judgement import Judgement
 from ipsecha.cluster.meeting import Verdict
 from ipsecha.cluster.ownership import ERROR, INFO, TOUCHED_LIMIT, WARNING, PairSettings, Role
+from ipsecha.cluster.policies import Policies
 from ipsecha.model.errors import ClusterError
 from ipsecha.model.leases import Leasing
 from ipsecha.model.records import LeaseEntry
@@ -188,6 +189,7 @@ class PairMember(Judgement):
         if reborn and not hello.active:
             self._partner_dead(now)  # a new process of the same member: the old one is dead
         self._act_on(meeting.judge(self._my_hello(now), hello, self.witness is not None), hello, now)
+        self._say_policy()
 
     def _act_on(self, verdict: Verdict, hello: Hello, now: float) -> None:
         held = self.owns or self._owned or self.in_sync
@@ -337,4 +339,5 @@ class PairMember(Judgement):
         frames.Pulse: _on_pulse,
         frames.Touched: _on_touched,
         frames.HalfOpen: Judgement._on_half_open,
+        frames.PolicyDigest: Policies._on_policy,
     }

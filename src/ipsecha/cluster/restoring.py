@@ -11,11 +11,12 @@ from __future__ import annotations
 from ipsecha.cluster import lanes
 from ipsecha.cluster.frames import Hello
 from ipsecha.cluster.journal import Opening
-from ipsecha.cluster.ownership import WARNING, Ownership
+from ipsecha.cluster.ownership import WARNING
+from ipsecha.cluster.policies import Policies
 from ipsecha.model.leases import Leasing
 
 
-class Restoring(Ownership):
+class Restoring(Policies):
     """One of two members, as it begins with what it has saved."""
 
     @property

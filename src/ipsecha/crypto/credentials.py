@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 
 import msgspec
@@ -69,9 +70,11 @@ class Credentials:
         self._psks: dict[str, PreparedPsk] = {}
         self._signers: dict[str, Signer] = {}
         self._stores: dict[str, TrustStore] = {}
+        read = hashlib.sha256()
         keys: dict[bytes, SigningKey] = {}
         stores: dict[tuple[bytes, ...], TrustStore] = {}
-        for name, secrets in connections.items():
+        for name, secrets in sorted(connections.items()):
+            read.update(msgspec.msgpack.encode([name, secrets.psk, secrets.chain, secrets.ca]))
             try:
                 if secrets.psk is not None:
                     self._psks[name] = PreparedPsk(secrets.psk)
@@ -84,6 +87,7 @@ class Credentials:
                 self._stores[name] = stores[secrets.ca]
             except CryptoError as error:
                 raise CryptoError(f"connection {name!r}: {error}") from None
+        self.digest = read.digest()  # of what peers see the effect of; not for anybody's eyes but the members'
 
     def psk(self, connection: str, remote_id: Identity | None) -> PreparedPsk | None:
         """The shared secret of a connection; every identity that the connection's policy lets in has the same."""

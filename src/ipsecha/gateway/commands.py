@@ -11,6 +11,7 @@ from ipsecha.gateway.config_model import LoadedConfig
 from ipsecha.gateway.control import ControlError
 from ipsecha.gateway.core import Gateway
 from ipsecha.gateway.pair_side import PairSide
+from ipsecha.gateway.policy_digest import digest_of
 from ipsecha.gateway.status import sas_view, status_view
 from ipsecha.gateway.views import OutcomeView, as_answer
 from ipsecha.model.errors import ClusterError, PolicyError
@@ -124,6 +125,9 @@ class Commands:
             raise ControlError("failed", "the member's file or [cluster] has changed: restart the daemon for that")
         self._gateway.endpoint.configure(fresh.policy, fresh.credentials, self._gateway.clock.now())
         self._config = fresh
+        if self._side is not None:
+            self._side.member.has_read(digest_of(fresh))
+            self._gateway.wake()
         # last what the system may refuse: the answer says so, and the next reload tries again
         self._gateway.plane.configure(fresh.policy)
         if self._side is None or self._side.member.owns:

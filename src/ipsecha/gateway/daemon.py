@@ -24,6 +24,7 @@ from ipsecha.gateway.control import ControlServer
 from ipsecha.gateway.core import Gateway
 from ipsecha.gateway.garbage import keep_collections_short
 from ipsecha.gateway.pair_side import PairSide
+from ipsecha.gateway.policy_digest import digest_of
 from ipsecha.gateway.saved_state import SavedStateDisk
 from ipsecha.gateway.shared_addresses import AddressKeeper, KernelAddresses, NoAddresses, SharedAddress
 from ipsecha.gateway.witness_link import WitnessConfig, WitnessLink
@@ -95,6 +96,7 @@ class Daemon:
         if config.cluster is not None and config.member.cluster is not None:
             self.side = _pair_side(self.gateway, config.cluster, config.member)
             self.gateway.cluster = self.side
+            self.side.member.has_read(digest_of(config))
             if config.cluster.commit is CommitMode.LAZY:
                 self.gateway.commit_lazily()
         self._disk: SavedStateDisk | None = None

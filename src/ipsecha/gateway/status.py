@@ -76,6 +76,7 @@ def _cluster_view(gateway: Gateway, side: PairSide, config: LoadedConfig) -> Clu
         addresses=tuple(f"{one.address}/{one.prefix_length}" for one in cluster.addresses),
         holds_addresses=side.holds_addresses,
         half_open=sharing_view(gateway.endpoint, gateway.clock.now()),
+        policies={None: "", False: "the same", True: "different"}[member.policies_differ],
         saved=side.state_file.state if side.state_file is not None else "",
     )
 

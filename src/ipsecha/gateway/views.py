@@ -44,6 +44,7 @@ class ClusterView(msgspec.Struct):
     addresses: tuple[str, ...] = ()  # shared addresses
     holds_addresses: bool = False
     half_open: SharingView | None = None
+    policies: str = ""  # of the two members: "", "the same", "different"
     saved: str = ""  # state on this member's disk: "", "complete", "being written", "marker", or what went wrong
 
 
