@@ -14,7 +14,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ipsecha.cli.main import run as run_command
 from ipsecha.gateway import daemon
 from ipsecha.model.effects import InstallChild, RemoveChild, Transmit
 
@@ -53,7 +52,7 @@ def _counted(countdown: Countdown, action: Callable[..., Any]) -> Callable[..., 
 
 
 def run() -> None:
-    """The entry point of the member's process; its arguments are those of ``ipsecha``."""
+    """The entry point of the member's process; its last argument is the member's file."""
     countdown = Countdown(Path(sys.argv[-1]).parent / DIE_AT)
     signal.signal(signal.SIGUSR1, countdown.begin)
     made = daemon.Daemon.__init__
@@ -67,4 +66,4 @@ def run() -> None:
             self.side.commit = _counted(countdown, self.side.commit)  # type: ignore[method-assign]
 
     daemon.Daemon.__init__ = make  # type: ignore[assignment, method-assign]
-    run_command()
+    sys.exit(daemon.run(sys.argv[-1]))
