@@ -24,8 +24,8 @@ REPAIRED_S = 2.0
 ROUNDS = 3
 LINES = 150
 PATIENCE_S, REPEATED_S = 3.0, 8.0
-DELAYS_S = (0.005, 0.03, 0.1, 0.25)
-WORK = (rekey_children, rekey_children, check_liveness, rekey_ike)
+DELAYS_S = (0.03, 0.1, 0.25)
+WORK = (*[check_liveness] * 6, *[rekey_children] * 3, rekey_ike)
 
 
 @dataclass
@@ -168,10 +168,10 @@ def _lose(world: LazyWorld) -> None:
     world.synch.delay_s = chance.choice(DELAYS_S)
     owner = world.owner
     assert owner is not None
-    for _ in range(chance.randint(1, 6)):
+    for _ in range(chance.randint(1, 12)):
         chance.choice(WORK)(world, owner)
         world.inner_packets()
-        world.run(chance.random() * chance.choice((0.01, 0.05, 0.3)))
+        world.run(chance.random() * chance.choice((0.01, 0.03, 0.1)))
     owner.process.acts_left = chance.choice((0, chance.randint(0, 10), chance.randint(0, 60)))
     for _ in range(chance.randint(1, 3)):
         chance.choice(WORK)(world, owner)
