@@ -10,8 +10,7 @@ With a witness nothing is excused.  Beside the checkers of the pair:
 
 from __future__ import annotations
 
-import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from cluster_checkers import Node
@@ -22,8 +21,11 @@ from ipsecha.cluster import effects as fx
 from ipsecha.cluster.pair import PairMember
 from ipsecha.cluster.witness import Ledger, Line
 from ipsecha.model.leases import Leasing
+from simulation.plan import PACKETS, Drawing, Plan
 from simulation.violation import Violation
 
+LEVEL = "witness"
+ROUNDS = 20
 TO, FROM = "to", "from"
 
 
@@ -184,39 +186,64 @@ WITNESS_FAULTS: dict[str, Callable[[WitnessedWorld, Node], None]] = {
 }
 
 
+EVERY: dict[str, Callable[[Any, Node], None]] = {**FAULTS, **REPAIRS, **WITNESS_FAULTS}
+
+
+def draw(seed: int, faults: Sequence[str] = (), rounds: int = ROUNDS) -> Plan:
+    """What happens in the world of a seed: faults of the pair and of the witness among traffic."""
+    drawing = Drawing(LEVEL, seed)
+    chance = drawing.chance
+    kinds = list(faults) or drawing.kinds(FAULTS | WITNESS_FAULTS, 2, 7)
+    choice = [*kinds, *sorted(REPAIRS)[: chance.randint(1, 3)], "peace", "start", "witness up"]
+    drawing.pause(3.0)  # a witness that nobody has ever reached knows nothing
+    for _ in range(rounds):
+        for _ in range(chance.randint(1, 6)):
+            drawing.event(PACKETS)
+            drawing.pause(chance.random() * chance.choice((0.001, 0.01, 0.1)))
+        drawing.event(chance.choice(choice), member=chance.randrange(2))
+    return Plan(LEVEL, seed, tuple(drawing.events), kinds=tuple(kinds))
+
+
 def judged(
     seed: int,
-    faults: tuple[str, ...] = (),
+    faults: Sequence[str] = (),
     *,
     world: type[WitnessedWorld] = WitnessedWorld,
-    rounds: int = 20,
+    rounds: int = ROUNDS,
     **types: Any,
 ) -> WitnessedWorld:
-    """One run: faults of the pair and of the witness among traffic, then peace.  Raises Violation with its trace."""
-    played = world(seed, **types)
+    """The world of a seed after a whole run.  Raises Violation with its trace."""
+    return replayed(draw(seed, faults, rounds), world=world, **types)
+
+
+def replayed(
+    plan: Plan, *, world: type[WitnessedWorld] = WitnessedWorld, lines: int = 60, **types: Any
+) -> WitnessedWorld:
+    """The world of a plan after a whole run.  Raises Violation with the last ``lines`` of its trace."""
+    played = world(plan.seed, **types)
     try:
-        _play(played, faults, rounds)
+        _play(played, plan)
     except Violation as violation:
-        violation.add_note("\n".join(played.log[-60:]))
+        played.note(f"!!! {violation}")
+        violation.add_note("\n".join([f"seed {plan.seed}", *played.log[-lines:]]))
         raise
     return played
 
 
-def _play(world: WitnessedWorld, faults: tuple[str, ...], rounds: int) -> None:
-    chance = random.Random(f"faults/{world.random.random()}")
-    every: dict[str, Callable[[Any, Node], None]] = {**FAULTS, **REPAIRS, **WITNESS_FAULTS}
-    kinds = list(faults) or chance.sample(sorted(FAULTS.keys() | WITNESS_FAULTS.keys()), chance.randint(2, 7))
-    world.faults = [kind for kind in kinds if kind in FAULTS and kind != "switchover and fault"] or ["crash"]
-    kinds += [*sorted(REPAIRS)[: chance.randint(1, 3)], "peace", "start", "witness up"]
+def _play(world: WitnessedWorld, plan: Plan) -> None:
+    """Faults among traffic, then peace."""
+    world.faults = [kind for kind in plan.kinds if kind in FAULTS and kind != "switchover and fault"] or ["crash"]
     world.start(0)
     world.start(1)
-    world.run(3.0)  # a witness that nobody has ever reached knows nothing
-    for _ in range(rounds):
-        for _ in range(chance.randint(1, 6)):
+    for event in plan.events:
+        world.run(event.pause_s)
+        world.random.seed(event.chance)
+        if event.what == PACKETS:
             world.traffic()
-            world.run(chance.random() * chance.choice((0.001, 0.01, 0.1)))
-        kind, node = chance.choice(kinds), chance.choice(world.nodes)
-        world.note(f"fault {kind} {'ab'[node.index]}")
-        every[kind](world, node)
+            continue
+        node = world.nodes[event.member]
+        world.note(f"fault {event.what} {'ab'[node.index]}")
+        EVERY[event.what](world, node)
+    world.random.seed(f"end/{plan.seed}")
     settle(world)
     world.expect_settled()

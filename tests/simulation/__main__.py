@@ -1,7 +1,7 @@
 """``python -m simulation [seeds]``: simulated clusters under random faults, and the broken ones that must be found out.
 
-Each seed is one world at every level of simulation.  A seed that fails is cut down to the events that it takes, and
-told as a story with its trace.
+Each seed is one world, at the level of simulation that falls to it, or at those that are asked for.  A seed that fails
+is cut down to the events that it takes, and told as a story with its trace.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def main() -> int:
 
 
 def _many(screen: Screen, arguments: argparse.Namespace) -> int:
-    levels = tuple(arguments.level or LEVELS)
+    levels = tuple(arguments.level or ())
     missed = 0
     failures: list[Failure] = []
     with workers(arguments.jobs) as pool:
@@ -57,14 +57,15 @@ def _many(screen: Screen, arguments: argparse.Namespace) -> int:
 
 def _seeds(screen: Screen, pool: Pool, levels: tuple[str, ...], first: int, seeds: int) -> list[Failure]:
     failures: list[Failure] = []
-    began, tallies = time.monotonic(), {level: Tally() for level in levels}
+    began, tallies = time.monotonic(), {level: Tally() for level in levels or LEVELS}
     try:
         with screen.progress("seeds", seeds) as progress:
             for batch in pool.imap_unordered(carry_out, jobs_for(levels, first, seeds)):
                 failures += batch.failures
                 for failure in batch.failures:
                     screen.say(f"seed {failure.seed}, level {failure.level}: {failure.text.splitlines()[0]}")
-                tallies = {level: tallies[level].plus(batch.tallies[level]) for level in levels}
+                for level, tally in batch.tallies.items():
+                    tallies[level] = tallies[level].plus(tally)
                 progress.advance(batch.seeds, reporting.in_brief(tallies, failures))
     finally:
         reporting.summary(screen, tallies, failures, time.monotonic() - began)
@@ -73,7 +74,7 @@ def _seeds(screen: Screen, pool: Pool, levels: tuple[str, ...], first: int, seed
 
 def _variants(screen: Screen, pool: Pool, levels: tuple[str, ...], arguments: argparse.Namespace) -> int:
     """How many of the broken variants were not found out as they should."""
-    names = [name for name, one in BROKEN.items() if one.level in levels and arguments.named in name]
+    names = [name for name, one in BROKEN.items() if one.level in (levels or LEVELS) and arguments.named in name]
     found: dict[str, Finding] = {}
     with screen.progress("broken clusters", len(names)) as progress:
         for name, one in pool.imap_unordered(find, rarest_first(names, recorded())):
@@ -138,7 +139,7 @@ def _arguments() -> argparse.Namespace:
     add = parser.add_argument
     add("seeds", type=int, nargs="?", default=200, help="how many (default: 200)")
     add("--first", type=int, default=0, help="the first seed")
-    add("--level", action="append", choices=sorted(LEVELS), help="only this level; may be repeated")
+    add("--level", action="append", choices=sorted(LEVELS), help="all seeds play this level; may be repeated")
     add("--jobs", type=int, default=0, help="processes (default: one a core)")
     add("--only-variants", "--variants", action="store_true", help="only the clusters that are broken on purpose")
     add("--no-variants", action="store_true", help="leave them out")

@@ -6,21 +6,31 @@
 | witness | the same, with a witness and cuts between all three | nothing is excused |
 | boundaries | the whole, one story and one fault at every act of it | a failover in milliseconds |
 | full | members and peers of the product's own parts; only what is outside of them is simulated | everything |
+| trio | the same, and a witness | nothing is excused |
+| lazy | the same as full, with ``commit = "lazy"`` | what was lost is repaired |
+
+A seed plays one level, unless it is told which: ``level_of``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from random import Random
 from typing import NamedTuple
+
+import msgspec
 
 import cluster_faults
 import witness_world
 from ipsecha.cluster.pair import PairMember
 from simulation import boundaries, play
 from simulation.full_variants import FULL_VARIANTS
+from simulation.lazy import judged_lazily
 from simulation.narrator import narrated
 from simulation.plan import Plan
+from simulation.third_box import witnessed
 from simulation.variants_pair import PAIR_VARIANTS, spoken
+from simulation.variants_witness import WITNESS_VARIANTS
 from simulation.violation import Violation
 from simulation.world import Variant, World
 
@@ -43,8 +53,11 @@ class Outcome(NamedTuple):
 
 
 class Level(NamedTuple):
-    """``judge(seed)`` and ``replay(plan, whole)`` raise Violation; its note is the end of the trace, or all of it."""
+    """``judge(seed)`` and ``replay(plan, whole)`` raise Violation; its note is the end of the trace, or all of it.
 
+    ``share``: of a thousand seeds so many, about, play it."""
+
+    share: int
     judge: Callable[[int], Outcome]
     draw: Callable[[int, Sequence[str]], Plan] | None = None
     replay: Callable[[Plan, bool], Outcome] | None = None
@@ -103,17 +116,37 @@ def _replay_walk(plan: Plan, whole: bool = False) -> Outcome:
     return walk.outcome
 
 
-def _judge_witnessed(seed: int) -> Outcome:
-    world = witness_world.judged(seed)
+def _replay_witnessed(plan: Plan, whole: bool = False) -> Outcome:
+    types = next((broken.types for broken in WITNESS_VARIANTS if broken.name == plan.variant), {})
+    more = {"lines": WHOLE_TRACE} if whole else {}
+    world = witness_world.replayed(plan, **types, **more)
     return Outcome(world.failovers, world.frames, world.packets, world.has_split, world.time, f"{world.trace:08x}")
 
 
+def _draw_trio(seed: int, faults: Sequence[str] = ()) -> Plan:
+    return msgspec.structs.replace(play.draw(seed, faults), level="trio")
+
+
+def _replay_trio(plan: Plan, whole: bool = False) -> Outcome:
+    return _outcome(play.replayed(plan, witnessed(), narrated if whole else play.last_lines))
+
+
 LEVELS: dict[str, Level] = {
-    "pair": Level(lambda seed: _replay_pair(cluster_faults.draw(seed)), cluster_faults.draw, _replay_pair),
-    "witness": Level(_judge_witnessed),
-    "boundaries": Level(lambda seed: _replay_walk(boundaries.draw(seed)), boundaries.draw, _replay_walk),
-    "full": Level(lambda seed: _replay_full(play.draw(seed)), play.draw, _replay_full),
+    "pair": Level(350, lambda seed: _replay_pair(cluster_faults.draw(seed)), cluster_faults.draw, _replay_pair),
+    "witness": Level(
+        80, lambda seed: _replay_witnessed(witness_world.draw(seed)), witness_world.draw, _replay_witnessed
+    ),
+    "boundaries": Level(545, lambda seed: _replay_walk(boundaries.draw(seed)), boundaries.draw, _replay_walk),
+    "full": Level(17, lambda seed: _replay_full(play.draw(seed)), play.draw, _replay_full),
+    "trio": Level(5, lambda seed: _replay_trio(_draw_trio(seed)), _draw_trio, _replay_trio),
+    "lazy": Level(3, lambda seed: _outcome(judged_lazily(seed))),
 }
+
+
+def level_of(seed: int) -> str:
+    """The level that a seed plays where none is asked for."""
+    shares = [level.share for level in LEVELS.values()]
+    return Random(f"level/{seed}").choices(list(LEVELS), shares)[0]
 
 
 def replay(plan: Plan, whole: bool = False) -> Outcome:
@@ -127,4 +160,6 @@ def faults_of(level: str, variant: str) -> tuple[str, ...]:
     """The kinds of faults under which a broken variant shows soonest; none: any."""
     if level == "pair":
         return {spoken(broken[0].__name__): broken[2] for broken in PAIR_VARIANTS}.get(variant, ())
+    if level == "witness":
+        return next((broken.faults for broken in WITNESS_VARIANTS if broken.name == variant), ())
     return FULL_VARIANTS[variant][0].faults if variant in FULL_VARIANTS else ()

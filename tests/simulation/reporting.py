@@ -105,7 +105,7 @@ def summary(screen: Screen, tallies: Mapping[str, Tally], failures: Sequence[Fai
     for column in (
         "worlds",
         "failovers",
-        "a second and core",
+        "a CPU second",
         "messages",
         "packets",
         "split",

@@ -8,16 +8,17 @@ import multiprocessing
 import os
 import signal
 import time
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from multiprocessing.pool import Pool
 from typing import NamedTuple
 
 from simulation.broken import BROKEN, Finding, first_finding
-from simulation.levels import LEVELS, Outcome
+from simulation.levels import LEVELS, Outcome, level_of
 from simulation.violation import Violation
 
-BATCH = 4
+BATCH = 16
 """Seeds that a worker takes at once: some tenths of a second."""
 
 
@@ -45,6 +46,8 @@ class Tally(NamedTuple):
 
 
 class Job(NamedTuple):
+    """``levels``: that every seed plays; none: each plays its own."""
+
     levels: tuple[str, ...]
     first: int
     seeds: int
@@ -62,10 +65,11 @@ def jobs_for(levels: tuple[str, ...], first: int, seeds: int) -> Iterator[Job]:
 
 
 def carry_out(job: Job) -> Batch:
-    """In a worker: every level for each of the seeds."""
-    tallies, failures = {level: Tally() for level in job.levels}, []
+    """In a worker."""
+    tallies: defaultdict[str, Tally] = defaultdict(Tally)
+    failures = []
     for seed in range(job.first, job.first + job.seeds):
-        for level in job.levels:
+        for level in job.levels or (level_of(seed),):
             began = time.process_time()
             outcome = Outcome()
             try:
@@ -75,7 +79,7 @@ def carry_out(job: Job) -> Batch:
             except Exception as error:
                 failures.append(Failure(level, seed, "exception", f"{type(error).__name__}: {error}"))
             tallies[level] = tallies[level].plus(Tally(1, time.process_time() - began, outcome))
-    return Batch(job.seeds, tallies, failures)
+    return Batch(job.seeds, dict(tallies), failures)
 
 
 def find(name: str) -> tuple[str, Finding]:

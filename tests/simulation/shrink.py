@@ -58,7 +58,7 @@ class Shrinker:
         return True
 
     def _fewer_peers(self) -> bool:
-        if self.plan.level != "full" or self.plan.peers == 1:
+        if self.plan.level not in ("full", "trio") or self.plan.peers == 1:
             return False
         return any(self._fails(msgspec.structs.replace(self.plan, peers=peers)) for peers in (1, 2))
 
