@@ -10,7 +10,7 @@ from ipsecha.crypto.protection import ike_protection
 from ipsecha.ike.message import Envelope, seal_message
 from ipsecha.ike.window import outbound_protection
 from ipsecha.model.effects import Replicate, Withdraw
-from ipsecha.model.records import encode_record
+from ipsecha.model.records import IkeSa, decode_record, encode_record
 from ipsecha.wire.header import build_header
 
 LEFT, RIGHT = (LEFT_IP, 500), (RIGHT_IP, 500)
@@ -86,6 +86,14 @@ def test_changed_messages_at_every_stage(data: st.DataObject) -> None:
     assert len(pair.left.sas) <= 1
 
 
+def _lasting(sa: IkeSa) -> bytes:
+    """The record without what a liveness check changes: an unprotected hint may lead to one (RFC 7296 section 2.4)."""
+    copy = decode_record(encode_record(sa))
+    copy.next_request_id = copy.expected_request_id = copy.iv_counter = 0
+    copy.responses, copy.request_digest, copy.last_inbound_at = (), b"", 0.0
+    return encode_record(copy)
+
+
 @EXAMPLES
 @given(headers, chains)
 def test_odd_payloads_without_protection(header: tuple[int, int, int], chain: list[tuple[int, bytes]]) -> None:
@@ -97,15 +105,14 @@ def test_odd_payloads_without_protection(header: tuple[int, int, int], chain: li
         for at, (_, octets) in enumerate(chain)
     )
     first = chain[0][0] if chain else 0
-    before = encode_record(pair.right.sa)
+    before = [_lasting(side.sa) for side in pair.sides]
     sa = pair.right.sa
     for spi_i, spi_r in ((sa.spi_i, sa.spi_r), (b"someone.", bytes(8)), (b"someone.", b"unknown.")):
         data = build_header(spi_i, spi_r, first, exchange, flags, number, 28 + len(body)) + body
         pair.right.endpoint.receive(data, RIGHT, LEFT, pair.now)
         pair.left.endpoint.receive(data, LEFT, RIGHT, pair.now)
     pair.run()
-    assert encode_record(pair.right.sa) == before
-    assert len(pair.left.sas) == 1
+    assert [_lasting(side.sa) for side in pair.sides] == before
 
 
 @EXAMPLES
