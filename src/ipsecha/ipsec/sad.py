@@ -156,6 +156,9 @@ class Sad(Durable):
         What was asked for and not answered counts as granted, since the next owner may have heard of it and use it;
         should this member be the owner again, it asks anew.  What was given back unheard counts as kept.
         """
+        for live in self.lives.values() if self.active else ():
+            if live.learns:  # should this member be the owner again, it has not forgotten what it delivered itself
+                live.child.in_known = max(live.child.in_known, live.window.top)
         if self.active and self.leasing is Leasing.LEASED:
             for live in self.lives.values():
                 inbound, outbound = live.in_lease.requested, live.out_lease.requested
