@@ -99,6 +99,7 @@ def _expire(endpoint: IkeEndpoint, sa: IkeSa, now: float) -> None:
         endpoint.remove_sa(sa)
         return
     sa.expires_at = now + DELETE_GRACE_S
+    endpoint.touch(sa)  # the DELETE may wait already
     if not sa.flags & REKEYED:
         endpoint.report("ike-expired", "the IKE SA has reached its lifetime", sa.connection, level=30)
     window.enqueue(endpoint, sa, Task(ExchangeKind.DELETE_IKE), now)
@@ -114,6 +115,7 @@ def _fire_child(endpoint: IkeEndpoint, sa: IkeSa, child: ChildSa, now: float) ->
             endpoint.report("child-expired", f"child {child.name!r} could not be rekeyed", sa.connection, level=30)
             window.enqueue(endpoint, sa, Task(ExchangeKind.DELETE_IKE), now)
         child.expires_at = now + DELETE_GRACE_S
+        endpoint.touch(sa)
         window.enqueue(endpoint, sa, Task(ExchangeKind.DELETE_CHILD, child.spi_in, child.name), now)
     elif child.rekey_at and child.rekey_at <= now and child.state == ChildState.ESTABLISHED:
         child.rekey_at = now + REKEY_RETRY_S
