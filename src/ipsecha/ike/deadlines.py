@@ -35,7 +35,7 @@ def next_deadline(endpoint: IkeEndpoint, sa: IkeSa) -> float:
     else:
         connection = endpoint.connection_of(sa)
         if connection is not None and connection.dpd_s and not sa.flags & LEAVING:
-            when = min(when, sa.last_inbound_at + connection.dpd_s)
+            when = min(when, _heard_at(endpoint, sa) + connection.dpd_s)
         if sa.queue:
             when = min(when, min(task.not_before for task in sa.queue))
     return min(when, endpoint.keepalives.get(sa.local_spi, math.inf))
@@ -60,7 +60,7 @@ def fire(endpoint: IkeEndpoint, sa: IkeSa, now: float) -> None:
     elif exchange is not None:
         _fire_exchange(endpoint, sa, exchange, now)
     else:
-        if _silent(sa, connection, now):
+        if _silent(endpoint, sa, connection, now):
             window.enqueue(endpoint, sa, Task(ExchangeKind.LIVENESS), now)
         window.run_queue(endpoint, sa, now)
     if sa.local_spi in endpoint.sas:
@@ -86,11 +86,16 @@ def _rekey_due(sa: IkeSa, now: float) -> bool:
     return used_up or 0 < sa.rekey_at <= now
 
 
-def _silent(sa: IkeSa, connection: Connection | None, now: float) -> bool:
+def _heard_at(endpoint: IkeEndpoint, sa: IkeSa) -> float:
+    """The last sign of life that a record of another owner knows is old: liveness counts from the takeover."""
+    return max(sa.last_inbound_at, endpoint.active_since)
+
+
+def _silent(endpoint: IkeEndpoint, sa: IkeSa, connection: Connection | None, now: float) -> bool:
     """Whether the peer has to show that it lives (section 2.4)."""
     if connection is None or not connection.dpd_s or sa.flags & LEAVING:
         return False
-    return sa.last_inbound_at + connection.dpd_s <= now
+    return _heard_at(endpoint, sa) + connection.dpd_s <= now
 
 
 def _expire(endpoint: IkeEndpoint, sa: IkeSa, now: float) -> None:

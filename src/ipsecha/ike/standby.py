@@ -109,12 +109,9 @@ class BackgroundPass:
         batch = spis[-BACKGROUND_BATCH:]
         del spis[-BACKGROUND_BATCH:]
         for spi in batch:
-            sa = endpoint.sas.get(spi)
-            if sa is not None:
-                # The last sign of life that the record knows is old: liveness counts from the takeover.
-                sa.last_inbound_at = max(sa.last_inbound_at, now)
+            if spi in endpoint.sas:
                 if spi in endpoint.suspects:
-                    repair.begin(endpoint, sa, now)
-                endpoint.rearm(sa)
+                    repair.begin(endpoint, endpoint.sas[spi], now)
+                endpoint.rearm(endpoint.sas.peek(spi))  # the record stays octets until something happens to it
             elif spi in endpoint.initiations:
                 attempts.resume(endpoint, endpoint.initiations[spi], now)
