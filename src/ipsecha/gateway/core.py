@@ -220,6 +220,11 @@ class Gateway:
             busy = self.cluster.carry_out(now) or busy
         return busy
 
+    @property
+    def is_settled(self) -> bool:
+        """Whether nothing that the IKE core wants waits to be carried out."""
+        return not (self.endpoint.has_effects or self.output.waiting)
+
     def flush(self) -> bool:
         """Submit what the IKE core wants; whether there was anything."""
         effects = self.endpoint.take_effects()

@@ -383,11 +383,15 @@ class PairSide:
         """Each record as it is when its turn comes; those that are gone by then are left out."""
         sas, share = self.gateway.endpoint.sas, self.gateway.plane.share
         for spi in tuple(sas):
+            was_octets = sas.thawed(spi) is None
             sa = sas.get(spi)
             if sa is not None:
                 for child in sa.children:
                     share(child.spi_in)
-                yield spi, encode_record(sa)
+                record = encode_record(sa)
+                if was_octets:
+                    self.compaction.freeze(spi)
+                yield spi, record
         for spi, record in self.gateway.endpoint.handshake_records():
             yield INITIATION + spi, record
 

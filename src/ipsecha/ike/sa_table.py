@@ -31,6 +31,11 @@ class SaTable(MutableMapping[bytes, IkeSa]):
         self._entries[spi] = encode_record(found)
         return found
 
+    def thawed(self, spi: bytes) -> IkeSa | None:
+        """The SA if it is an object."""
+        found = self._entries.get(spi)
+        return found if isinstance(found, IkeSa) else None
+
     def take_all(self) -> dict[bytes, IkeSa | bytes]:
         """Empty the table; gives what was in it."""
         entries, self._entries = self._entries, {}

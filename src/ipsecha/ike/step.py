@@ -79,6 +79,10 @@ class Step(Tables):
             del self.last_responses[next(iter(self.last_responses))]
         self.last_responses[digest] = datagrams
 
+    @property
+    def has_effects(self) -> bool:
+        return bool(self._effects)
+
     def take_effects(self) -> list[Effect]:
         """What is to be done since the last call, in order."""
         effects, self._effects = self._effects, []

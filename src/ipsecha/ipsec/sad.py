@@ -110,7 +110,7 @@ class Sad(Durable):
         return gone
 
     def freeze(self, spi_in: int) -> None:
-        """A child SA of a backup: its record is kept as octets, elsewhere."""
+        """A child SA that is not in use: its record is kept as octets, elsewhere."""
         self._installed.pop(spi_in, None)
 
     def thaw(self, sa: IkeSa, child: ChildSa) -> None:

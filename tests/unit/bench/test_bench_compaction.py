@@ -13,7 +13,7 @@ from bench.pairs import Halves, child_spi
 
 from ipsecha.cluster import effects as fx
 from ipsecha.gateway.compaction import BATCH
-from ipsecha.model.records import IkeSa, LeaseEntry
+from ipsecha.model.records import IkeSa, LeaseEntry, encode_record
 
 COUNT = 600  # more than one batch of the background pass after a takeover
 
@@ -91,3 +91,52 @@ def test_a_former_owner_freezes_what_it_has(halves: Halves) -> None:
     for _ in range(COUNT // BATCH + 2):
         one.side.compaction._look()
     assert not any(isinstance(entry, IkeSa) for entry in one.gateway.endpoint.sas._entries.values())
+
+
+def test_after_a_takeover_only_what_is_used_becomes_an_object(halves: Halves) -> None:
+    two = halves.two
+    halves.lose_one()
+    halves.take_over()
+    halves.until(lambda: (two.gateway.endpoint.next_timer() or 0.0) > two.gateway.clock.now())
+    assert len(two.gateway.endpoint.timers) == COUNT
+    assert frozen(halves) == COUNT
+    two.gateway.plane.inject("inner", clients.inner_packet(7), ("", 0), ("", 0))
+    assert frozen(halves) == COUNT - 1
+
+
+def test_an_owner_freezes_again_what_is_idle_and_nothing_else(halves: Halves) -> None:
+    """The object in use, in an exchange, or on its way to the data plane is the only one."""
+    two, endpoint = halves.two, halves.two.gateway.endpoint
+    halves.lose_one()
+    halves.take_over()
+    two.gateway.plane.inject("inner", clients.inner_packet(7), ("", 0), ("", 0))
+    asking, idle = endpoint.sa_of_child(child_spi(8)), endpoint.sa_of_child(child_spi(9))
+    assert asking is not None
+    assert idle is not None
+    endpoint.check_liveness(asking.local_spi, two.gateway.clock.now())
+    for _ in range(4):
+        two.side.compaction._look()
+    assert endpoint.sas.thawed(idle.local_spi) is idle, "effects of the IKE core may still hold objects"
+    two.gateway.wake()
+    halves.until(lambda: two.gateway.is_settled)
+    for _ in range(4):
+        two.side.compaction._look()
+    assert endpoint.sas.thawed(idle.local_spi) is None
+    assert frozen(halves) == COUNT - 2
+    assert endpoint.sas.thawed(asking.local_spi) is asking
+    live = two.gateway.plane._sad.lives[child_spi(7)]
+    assert endpoint.sas.thawed(live.sa.local_spi) is live.sa
+
+
+def test_a_backup_that_joins_a_new_owner_leaves_its_records_octets(halves: Halves) -> None:
+    two = halves.two
+    halves.lose_one()
+    halves.take_over()
+    before = {sa.local_spi: sa for sa in two.gateway.endpoint.sas.values()}
+    shared = dict(two.side._present_records())
+    assert shared.keys() == before.keys()
+    assert frozen(halves) == COUNT
+    for spi, sa in before.items():
+        now = two.gateway.endpoint.sas.peek(spi)
+        assert encode_record(now) == shared[spi]
+        assert now.children[0].out_ceiling > sa.children[0].out_ceiling, "the lane is part of what is shared and kept"

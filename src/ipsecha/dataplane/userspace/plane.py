@@ -180,8 +180,12 @@ class UserspacePlane:
         return self._sad.take_all()
 
     def freeze(self, spi_in: int) -> None:
-        """The record of a backup's child SA is kept as octets from now on."""
+        """The record of a child SA that is not in use is kept as octets from now on."""
         self._sad.freeze(spi_in)
+
+    def in_use(self, spi_in: int) -> bool:
+        """Whether this member has carried packets of a child SA."""
+        return spi_in in self._sad.lives
 
     def thaw(self, sa: IkeSa, child: ChildSa) -> None:
         """The record of a frozen child SA is an object again."""
