@@ -10,6 +10,7 @@ from ipsecha.ike.sa_table import SaTable
 from ipsecha.ike.suspects import Repair
 from ipsecha.model.identity import Identity
 from ipsecha.model.records import IkeSa
+from ipsecha.model.shards import Sharded
 from ipsecha.model.spi import Entropy, new_esp_spi, slot_of_ike_spi
 
 
@@ -21,7 +22,7 @@ class Tables:
     def __init__(self, entropy: Entropy) -> None:
         self.entropy = entropy
         self.sas = SaTable()
-        self.child_index: dict[int, bytes] = {}
+        self.child_index = Sharded[bytes]()
         self.in_flight: dict[bytes, None] = {}
         self.suspects: dict[bytes, Repair | None] = {}
         self._peers: dict[str, dict[Identity, bytes | dict[bytes, None]]] = {}  # one SPI, or several
@@ -61,9 +62,9 @@ class Tables:
 
     def take_all(self) -> list[dict[Any, Any]]:
         """Empty all tables at once; gives them, to be let go of little by little."""
-        gone: list[dict[Any, Any]] = [self.sas.take_all(), self.child_index, self.in_flight, self.suspects]
+        gone: list[dict[Any, Any]] = [self.sas.take_all(), *self.child_index.take_all(), self.in_flight, self.suspects]
         gone += self._peers.values()
-        self.child_index, self.in_flight, self.suspects, self._peers = {}, {}, {}, {}
+        self.in_flight, self.suspects, self._peers = {}, {}, {}
         return gone
 
     def sas_of(self, connection: str) -> Iterator[IkeSa]:

@@ -25,6 +25,7 @@ from ipsecha.ipsec.selection import Selection, cover_by_prefixes
 from ipsecha.model.policy import Action, ChildPolicy, Connection, Policy, Rule, Start
 from ipsecha.model.records import ChildSa
 from ipsecha.model.selectors import TrafficSelector
+from ipsecha.model.shards import Sharded
 
 if TYPE_CHECKING:
     from ipsecha.ipsec.live import LiveSa
@@ -145,7 +146,7 @@ class Spd:
     """The rules and entries of one ``Policy`` and the bundles of installed child SAs."""
 
     def __init__(self, policy: Policy) -> None:
-        self._places: dict[int, Bundle] = {}
+        self._places = Sharded[Bundle]()
         self._tables: dict[tuple[int, int, int], dict[int, Bundle | list[Bundle]]] = {}
         self.by_addresses: dict[bytes, Bundle | Verdict | None] = {}
         self.by_selectors: dict[tuple[bytes, bytes, int, int | None, int | None], Bundle | Verdict] = {}
@@ -225,8 +226,8 @@ class Spd:
 
     def take_all(self) -> list[dict[Any, Any]]:
         """Forget all child SAs; gives the tables as they were."""
-        gone: list[dict[Any, Any]] = [self._places, *self._tables.values()]
-        self._places, self._tables = {}, {}
+        gone: list[dict[Any, Any]] = [*self._places.take_all(), *self._tables.values()]
+        self._tables = {}
         self.forget_lookups()
         return gone
 
