@@ -7,6 +7,9 @@ MEMBER_BITS = 4
 MAX_MEMBERS = 1 << MEMBER_BITS
 INCARNATION_BITS = 24
 
+EPOCH_LIMIT = 1 << 63
+"""Far beyond what terms can count in a cluster's life, and far below where frames could no more carry a successor."""
+
 
 def make_epoch(term: int, member_index: int) -> int:
     """The epoch of ``term`` (1 and up) under the member with this index (0 to 15)."""

@@ -217,7 +217,7 @@ def decode_frame(data: bytes) -> Frame | None:
         return None
     try:
         return decoder.decode(memoryview(data)[1:])
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ClusterError(f"frame of type {data[0]} on the synch channel: {error}") from None
 
 

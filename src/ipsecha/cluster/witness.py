@@ -8,7 +8,8 @@ It knows nothing of SAs and never acts by itself.  Whoever wants to go on withou
   that know the same, the first one wins and the other one's base is old from then on, for ever: it can only begin anew
   as a backup.
 * A claim with base 0 has no records (a cold start) and wins only where nobody has ever owned anything.
-* Repeating a claim that won wins again, and so does whoever holds the line already: an answer may be lost.
+* Repeating a claim that won wins again, and so does whoever holds the line already and has records: an answer may be
+  lost.  Holding it with nothing proves nothing: the SAs may have moved on to an owner that cannot reach the witness.
 * An owner *tells* its epoch, however it came by it (proof of death, a switchover, an operator's word): the line
   follows, never back.  It may lag behind: then both members' bases are above it, and the first claim wins all the same.
 * Who has won but does not need it any more (the partner is back) *returns* the epoch unused.
@@ -22,6 +23,7 @@ from enum import IntEnum
 
 import msgspec
 
+from ipsecha.cluster.epoch import EPOCH_LIMIT
 from ipsecha.model.errors import ClusterError
 
 MAX_MESSAGE = 1024
@@ -78,7 +80,7 @@ class Reply(msgspec.Struct, array_like=True, frozen=True):
 _encode = msgspec.msgpack.Encoder().encode
 _request = msgspec.msgpack.Decoder(Request)
 _reply = msgspec.msgpack.Decoder(Reply)
-_MALFORMED = (msgspec.DecodeError, UnicodeDecodeError)
+_MALFORMED = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 class Ledger:
@@ -102,7 +104,7 @@ class Ledger:
             raise ClusterError("a message that makes no sense") from None
         if request.cluster != self.cluster:
             raise ClusterError(f"a message for the cluster {request.cluster[:80]!r}")
-        if len(request.boot_id) != 16 or not 0 <= request.base <= request.epoch < 1 << 64:
+        if len(request.boot_id) != 16 or not 0 <= request.base <= request.epoch < EPOCH_LIMIT:
             raise ClusterError("a message with impossible values")
         return _encode(Reply(request.number, self._heed(member, request), self.line))
 
@@ -110,7 +112,7 @@ class Ledger:
         own = self.line.holder == request.boot_id
         mine = own and self.line.epoch == request.epoch
         if request.kind == Kind.CLAIM:
-            based = own or self.line.epoch <= request.base
+            based = (own and request.base > 0) or self.line.epoch <= request.base
             if based and max(self.line.epoch, request.base) < request.epoch:
                 self.line = Line(request.epoch, request.boot_id, member, request.lineage)
                 return True
@@ -191,6 +193,8 @@ class WitnessClient:
             reply = _reply.decode(data)
         except _MALFORMED:
             raise ClusterError("a message that makes no sense") from None
+        if not 0 <= reply.line.epoch < EPOCH_LIMIT:
+            raise ClusterError("an epoch that nobody can have reached")
         self._unanswered = False
         self._silent_ticks = 0
         self.line = reply.line

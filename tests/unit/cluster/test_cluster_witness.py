@@ -7,11 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ipsecha.cluster.epoch import EPOCH_LIMIT
 from ipsecha.cluster.witness import Kind, Ledger, Line, Reply, Request, WitnessClient
 from ipsecha.model.errors import ClusterError
 
 A, B = b"a" * 16, b"b" * 16
 E1, E2, E3 = 0x110, 0x121, 0x130
+NEST = b"\x91" * 980 + b"\xc0"
+"""About as deep as a message has room for."""
 
 
 def ledger(line: Line | None = None) -> Ledger:
@@ -42,6 +45,19 @@ def test_a_ledger_that_lags_behind_still_votes_once() -> None:
 def test_whoever_has_no_records_wins_only_where_nobody_ever_owned() -> None:
     assert granted(ledger(), "beta", asked(Kind.CLAIM, B, E1 + 1, 0))
     assert not granted(ledger(Line(E1, A, "alpha", E1)), "beta", asked(Kind.CLAIM, B, E2, 0))
+
+
+def test_who_holds_the_line_and_has_nothing_does_not_win() -> None:
+    """It handed over, to an owner that cannot reach the witness, and then lost sight of it."""
+    box = ledger(Line(E1, A, "alpha", E1))
+    assert not granted(box, "alpha", asked(Kind.CLAIM, A, E3, 0))
+    assert granted(box, "beta", asked(Kind.CLAIM, B, E3 + 1, E2))
+
+
+def test_a_repeated_claim_of_who_starts_with_nothing_wins_again() -> None:
+    box = ledger()
+    for _ in range(3):
+        assert granted(box, "alpha", asked(Kind.CLAIM, A, E1, 0))
 
 
 def test_a_repeated_claim_wins_again() -> None:
@@ -75,6 +91,8 @@ def test_only_the_holder_returns_and_only_what_it_holds() -> None:
         ("alpha", b"\xc1"),
         ("alpha", asked(Kind.CLAIM, A, E1, E2)),
         ("alpha", asked(Kind.CLAIM, b"short", E2, E1)),
+        ("alpha", asked(Kind.TELL, A, EPOCH_LIMIT, EPOCH_LIMIT)),
+        ("alpha", b"\x98" + asked(Kind.LOOK, A, 0, 0)[1:] + NEST),
         ("alpha", msgspec.msgpack.encode(Request(Kind.CLAIM, 1, "paris", A, E2, E1))),
     ],
 )
@@ -131,6 +149,21 @@ def test_a_claim_without_an_answer_is_repeated_on_the_next_connection() -> None:
     assert decided is not None
     assert decided[1]
     assert client.claim is None
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"\x94\x01\xc3\x90" + NEST,
+        *(msgspec.msgpack.encode(Reply(1, False, Line(epoch))) for epoch in (-1, EPOCH_LIMIT, 2**64 - 1)),
+    ],
+)
+def test_a_witness_that_talks_nonsense_is_not_believed(data: bytes) -> None:
+    client = WitnessClient("berlin", A)
+    client.up()
+    with pytest.raises(ClusterError):
+        client.answer(data)
+    assert client.line is None
 
 
 def test_a_connection_on_which_nothing_is_answered_is_found_out() -> None:
