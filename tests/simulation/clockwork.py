@@ -9,9 +9,12 @@ from collections.abc import Callable
 from typing import Any
 
 from ipsecha.gateway.clock import ClusterClock
+from simulation.violation import Violation
 
 WALL_AT_START = 1_700_000_000.0
 LATENESS_S = 0.00005
+BUSY_S, BUSY = 0.1, 1500
+"""A process whose timers fire so often in so short a time does nothing else."""
 MOST_BEHIND_S = 1.0
 """A slow process falls behind no more than this."""
 
@@ -165,6 +168,7 @@ class SimulatedLoop:
         self._started_at = started_at
         self._readers: dict[int, tuple[Callable[..., None], tuple[Any, ...]]] = {}
         self._ready: set[int] = set()
+        self._fired, self._fired_since = 0, 0.0
 
     def time(self) -> float:
         return self._timeline.time - self._started_at + 1000.0
@@ -178,11 +182,20 @@ class SimulatedLoop:
         self._timeline.at(delay + late, self._process.run, self._fire, timer)
         return timer
 
-    @staticmethod
-    def _fire(timer: Timer) -> None:
+    def _fire(self, timer: Timer) -> None:
         action, timer.action = timer.action, None
         if action is not None:
+            self._fired += 1
+            if self._fired == BUSY:
+                self._judge_haste()
             action(*timer.arguments)
+
+    def _judge_haste(self) -> None:
+        now = self._timeline.time
+        if now - self._fired_since < BUSY_S:
+            text = f"{self._process.name} does nothing but see to timers: {BUSY} in {now - self._fired_since:.3f} s"
+            self._timeline.failures.append(Violation("busy", text))
+        self._fired, self._fired_since = 0, now
 
     def add_reader(self, descriptor: int, action: Callable[..., None], *arguments: Any) -> None:
         self._readers[descriptor] = action, arguments

@@ -6,6 +6,7 @@ from simulation.variants import VARIANTS
 from simulation.variants_deltas import DELTA_VARIANTS
 from simulation.variants_numbers import NUMBER_VARIANTS
 from simulation.variants_strangers import STRANGER_VARIANTS
+from simulation.variants_turns import TURN_VARIANTS
 from simulation.world import Variant
 
 FULL_VARIANTS: dict[str, tuple[Variant, set[str]]] = {
@@ -13,4 +14,5 @@ FULL_VARIANTS: dict[str, tuple[Variant, set[str]]] = {
     **NUMBER_VARIANTS,
     **STRANGER_VARIANTS,
     **DELTA_VARIANTS,
+    **TURN_VARIANTS,
 }

@@ -143,6 +143,7 @@ class Node:
         self.host = Host(name)
         self.boot = 0
         self.wall_skew_s = 0.0  # of the clock on the wall, which only certificates and epochs look at
+        self._read: Credentials | None = None
         self.process: Process
         self.gateway: Gateway
         self.plane: SimulatedPlane
@@ -160,13 +161,10 @@ class Node:
         loop = SimulatedLoop(self.process, world.timeline.time)
         clock = SimulatedClock(world.timeline, skew_s, world.random.choice(RATES))
         policy = Policy(connections, limits=LIMITS)
-        cluster = self in world.members
-        sites = {site.name: site for site in world.sites}
-        secrets = {one.name: sites[one.name].secrets(cluster) for one in connections}
         entropy = Entropy(f"{world.seed}/{label}")
         endpoint = (world.variant.endpoint if self in world.members else IkeEndpoint)(
             policy,
-            Credentials(secrets),
+            self._credentials(connections),
             entropy,
             wall_clock=lambda: WALL_AT_START + self.wall_skew_s + world.timeline.time,
         )
@@ -188,6 +186,13 @@ class Node:
         )
         self.gateway.plane = self.plane
         self.plane.attach(loop, self.gateway.read)  # type: ignore[arg-type]
+
+    def _credentials(self, connections: tuple[Connection, ...]) -> Credentials:
+        """Read once: they are the same in each of its lives."""
+        if self._read is None:
+            cluster, sites = self in self.world.members, {site.name: site for site in self.world.sites}
+            self._read = Credentials({one.name: sites[one.name].secrets(cluster) for one in connections})
+        return self._read
 
     def _fault(self, where: str, error: BaseException) -> None:
         """The outermost ring survives faults of our own; here they are findings."""

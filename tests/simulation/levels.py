@@ -132,11 +132,11 @@ def _replay_trio(plan: Plan, whole: bool = False) -> Outcome:
 
 
 LEVELS: dict[str, Level] = {
-    "pair": Level(350, lambda seed: _replay_pair(cluster_faults.draw(seed)), cluster_faults.draw, _replay_pair),
+    "pair": Level(445, lambda seed: _replay_pair(cluster_faults.draw(seed)), cluster_faults.draw, _replay_pair),
     "witness": Level(
         80, lambda seed: _replay_witnessed(witness_world.draw(seed)), witness_world.draw, _replay_witnessed
     ),
-    "boundaries": Level(545, lambda seed: _replay_walk(boundaries.draw(seed)), boundaries.draw, _replay_walk),
+    "boundaries": Level(450, lambda seed: _replay_walk(boundaries.draw(seed)), boundaries.draw, _replay_walk),
     "full": Level(17, lambda seed: _replay_full(play.draw(seed)), play.draw, _replay_full),
     "trio": Level(5, lambda seed: _replay_trio(_draw_trio(seed)), _draw_trio, _replay_trio),
     "lazy": Level(3, lambda seed: _outcome(judged_lazily(seed))),

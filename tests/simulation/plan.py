@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 PACKETS = "packets"
+PROOF = "proof"
 CHANCE = 1 << 32
 
 
@@ -25,6 +26,8 @@ class Event(msgspec.Struct, frozen=True, omit_defaults=True):
     def __str__(self) -> str:
         if self.what == PACKETS:
             return f"{self.count} packets each way" if self.count else "traffic"
+        if self.what == PROOF:
+            return "everything works"
         if ": " in self.what:
             return f"{self.what}, at act {self.count} of {'the backup' if self.member else 'the owner'}"
         return f"{'ab'[self.member]}: {self.what.replace('_', ' ')}"

@@ -95,6 +95,10 @@ def _switch_over(world: World, owner: MemberNode, backup: MemberNode) -> None:
     world.inner_packets(3)
 
 
+def _hand_over(world: World, node: MemberNode) -> None:
+    _switch_over(world, node, world.members[1 - node.index])
+
+
 def _return(world: World, owner: MemberNode, backup: MemberNode) -> None:
     """The backup comes back with nothing, while a child SA is rekeyed."""
     backup.process.kill()
@@ -129,11 +133,12 @@ STORIES: dict[str, Story] = {
 
 class Fault(NamedTuple):
     """``silent``: nobody is told that the victim is gone, so that beats decide.  ``passes``: it is over after a while;
-    otherwise the survivor has to manage."""
+    otherwise the survivor has to manage.  ``anyway``: in the end, where the story is too short."""
 
     strike: Callable[[World, MemberNode], None]
     silent: bool = True
     passes: bool = True
+    anyway: bool = False
 
 
 def _crash(world: World, node: MemberNode) -> None:
@@ -187,3 +192,9 @@ FAULTS: dict[str, Fault] = {
     "channel cut": Fault(_cut_channel),
     "carrier lost": Fault(_lose_carrier),
 }
+
+HEIRS: dict[str, Fault] = {
+    "heir crashes": Fault(_crash, silent=False, passes=False, anyway=True),
+    "heir hands over": Fault(_hand_over, silent=False, passes=False, anyway=True),
+}
+"""What befalls the owners of a relay."""

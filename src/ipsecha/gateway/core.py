@@ -283,8 +283,8 @@ class Gateway:
         at = math.inf if due is None else due
         if self.divert is None:
             at = min(at, now + self.output.next_timer())
-        if self._receiving:
-            at = min(at, self._receiving_at)
+            if self._receiving:  # else nobody heeds it: due all the time, it would spin through a whole switchover
+                at = min(at, self._receiving_at)
         if self.cluster is not None:
             at = min(at, self.cluster.next_timer())
         at = max(at, self._not_before)

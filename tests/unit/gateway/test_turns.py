@@ -107,3 +107,15 @@ def test_the_time_that_a_turn_took_is_not_added_to_the_deadline() -> None:
     gateway.wake()
     loop.turn()
     assert [handle.delay for handle in loop.armed] == [pytest.approx(0.03)]
+
+
+def test_packets_that_came_in_before_a_switchover_leave_no_deadline_in_the_past() -> None:
+    """While what arrives is kept or forwarded nobody heeds them: a timer for them would be due all the time."""
+    gateway, loop, clock, cluster = _gateway()
+    gateway.traffic_in([7])
+    gateway._receiving_at = clock.at + 0.01
+    gateway.divert = lambda data, local, remote: None
+    clock.at += 0.05
+    gateway.wake()
+    loop.turn()
+    assert [handle.delay for handle in loop.armed] == [pytest.approx(cluster.tick_at - clock.at)]
