@@ -7,6 +7,8 @@ import re
 import sys
 from pathlib import Path
 
+import pytest
+
 from ipsecha.lab import stage
 from ipsecha.lab.failover import wait_for_pair
 from ipsecha.lab.loopback import on_loopback
@@ -22,6 +24,7 @@ LONG_BASE64 = re.compile(r"(?=[A-Za-z0-9+/]*[0-9])(?=[A-Za-z0-9+/]*[A-Z])[A-Za-z
 OCTETS = re.compile(r"\\x[0-9a-f]{2}.{0,3}\\x[0-9a-f]{2}")
 
 
+@pytest.mark.slow
 def test_logs_and_answers_of_a_whole_life(tmp_path: Path) -> None:
     """Handshake, rekeys, a death, a return and a switchover; then everything that an operator can look at."""
     texts: list[str] = []

@@ -96,6 +96,7 @@ def test_a_crash_in_mid_rekey(tmp_path: Path, rekey: Rekey, step: int) -> None:
         assert outcome.holds, outcome.verdicts
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [8, 9, 14, 15])
 def test_a_crash_in_mid_rekey_without_root(tmp_path: Path, number: int) -> None:
     with on_loopback(tmp_path, command=MORTAL) as scene:

@@ -9,7 +9,7 @@ from simulation.gateways import MemberNode
 from simulation.play import judged
 from simulation.world import Variant
 
-SEEDS = 12
+SEEDS = 6
 
 
 def _older(name: str) -> Variant:

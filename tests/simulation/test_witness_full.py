@@ -19,6 +19,8 @@ from simulation.variants_witness import GoesOnBeforeTheVote, TakesOverBeforeTheV
 from simulation.violation import Violation
 from simulation.world import Variant
 
+pytestmark = pytest.mark.slow
+
 SEEDS = 40
 BATCH = 10
 CUTS = ("partition", "mend", "crash")
