@@ -15,6 +15,13 @@ _MODE = 0o600
 NEW = ".new"
 
 
+def open_private(path: Path) -> int:
+    """A new file that only its owner can read, instead of whatever is at ``path``: nothing is followed from there, and
+    nobody has it open.  Raises OSError."""
+    path.unlink(missing_ok=True)
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, _MODE)
+
+
 class FileDisk:
     """Implements ``state_file.Disk``; used by one thread."""
 
@@ -30,7 +37,7 @@ class FileDisk:
 
     def begin(self) -> None:
         self._close_next()
-        self._next = os.open(self._new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, _MODE)
+        self._next = open_private(self._new)
 
     def append(self, data: bytes, new: bool) -> None:
         file = self._next if new else self._file
@@ -77,8 +84,12 @@ class DiskThread:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._executor = ThreadPoolExecutor(1, "saved-state")
+        self._closed = False
 
     def submit(self, job: Callable[[], None], done: Callable[[OSError | None], None]) -> None:
+        if self._closed:
+            return
+
         def work() -> None:
             error: OSError | None = None
             try:
@@ -92,6 +103,7 @@ class DiskThread:
 
     def close(self) -> None:
         """What has been given is done; nothing more is taken."""
+        self._closed = True
         self._executor.shutdown()
 
 

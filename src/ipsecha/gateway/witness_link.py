@@ -79,6 +79,9 @@ class WitnessLink:
                 await self._connection()
             except (OSError, ssl.SSLError, TimeoutError, asyncio.IncompleteReadError):
                 pass  # silence or a refusal: the core counts what is not answered
+            except Exception as fault:  # whatever it is, the next vote needs a connection
+                context = {"message": "talking to the witness", "exception": fault}
+                asyncio.get_running_loop().call_exception_handler(context)
             finally:
                 self._hang_up()
             await asyncio.sleep(REDIAL_S)

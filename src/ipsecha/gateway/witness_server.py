@@ -2,7 +2,8 @@
 
 What was promised must not be forgotten: the line is on disk (fsync of the file and of its directory) before an answer
 leaves.  Clients are members with a certificate of the cluster's CA; each is bounded in number, in the size and rate of
-its messages and in time, and none can do more than what the ledger allows.  A file that cannot be read is an error, not
+its messages and in time, and none can do more than what the ledger allows.  So are strangers before TLS has named them:
+they may keep a member from connecting anew, but not take the descriptors that keeping a promise needs.  A file that cannot be read is an error, not
 an empty ledger: who lost it must say so by removing it (docs/split-brain.md).
 """
 
@@ -13,6 +14,7 @@ import contextlib
 import logging
 import os
 import signal
+import socket
 import ssl
 import sys
 from pathlib import Path
@@ -23,12 +25,15 @@ from ipsecha.cluster.witness import MAX_MESSAGE, Ledger, Line
 from ipsecha.gateway.channel import cluster_tls, common_name_of
 from ipsecha.gateway.config_source import reason_of
 from ipsecha.gateway.config_witness import WitnessDaemonConfig, load_witness
+from ipsecha.gateway.state_disk import open_private
 from ipsecha.gateway.witness_link import LENGTH
 from ipsecha.ike.limits import TokenBucket
 from ipsecha.model.errors import ClusterError, IpsecHaError
 
 EXIT_OK, EXIT_FAILURE = 0, 1
 MAX_CLIENTS = 16
+MAX_STRANGERS = 32
+"""Connections that are not done with TLS."""
 HANDSHAKE_TIMEOUT_S = 5.0
 IDLE_S = 30.0
 MESSAGES_PER_S, BURST = 50.0, 100.0
@@ -48,7 +53,7 @@ class StoredLine(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class Store:
-    """The file: a JSON object, cluster name -> line."""
+    """The file: a JSON object, cluster name -> line, with one cluster in it."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -56,22 +61,26 @@ class Store:
     def read(self, cluster: str) -> Line:
         """The line as it was kept; an empty one where there is no file.  Raises ClusterError for a broken one."""
         try:
-            data = self._path.read_bytes()
+            with open(self._path, "rb") as file:
+                data = file.read(_MAX_FILE)
         except FileNotFoundError:
             return Line()
         except OSError as error:
             raise ClusterError(f"cannot read {self._path}: {reason_of(error)}") from None
         try:
-            stored = msgspec.json.decode(data[:_MAX_FILE], type=dict[str, StoredLine]).get(cluster)
-            return Line() if stored is None else _line(stored)
+            stored = msgspec.json.decode(data, type=dict[str, StoredLine])
+            lines = {name: _line(line) for name, line in stored.items()}
         except (msgspec.DecodeError, ValueError):
             raise ClusterError(f"{self._path} is damaged: restore it, or remove it while the pair is whole") from None
+        if set(lines) != {cluster}:  # writing ours would wipe out what was promised to others
+            raise ClusterError(f"{self._path} is the ledger of {', '.join(lines)[:80]!r}, not of {cluster!r}")
+        return lines[cluster]
 
     def write(self, cluster: str, line: Line) -> None:
         """Raises OSError where it cannot be kept."""
         stored = StoredLine(line.epoch, line.holder.hex(), line.member, line.lineage)
         fresh = self._path.with_name(f".{self._path.name}.new")
-        with open(fresh, "wb", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
+        with open(open_private(fresh), "wb") as file:
             file.write(msgspec.json.encode({cluster: stored}))
             file.flush()
             os.fsync(file.fileno())
@@ -103,27 +112,55 @@ class WitnessServer:
         self._tls = cluster_tls(str(config.certificate), str(config.private_key), str(config.ca), server=True)
         self._clients: set[asyncio.Task[None]] = set()
         self._lines = TokenBucket(LINES_PER_S, FIRST_LINES)
-        self._server: asyncio.Server | None = None
+        self._strangers: set[asyncio.Task[None]] = set()
+        self._listener: socket.socket | None = None
         self.refused = 0
         self.votes = 0
 
     async def start(self) -> None:
         """Raises OSError where the address cannot be bound."""
-        self._server = await asyncio.start_server(
-            self._client,
-            *self._config.listen,
-            ssl=self._tls,
-            ssl_handshake_timeout=HANDSHAKE_TIMEOUT_S,
-            limit=4 * MAX_MESSAGE,
-            backlog=MAX_CLIENTS,
-        )
+        address = self._config.listen
+        family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+        self._listener = socket.create_server(address, family=family, backlog=MAX_CLIENTS)
+        self._listener.setblocking(False)
+        asyncio.get_running_loop().add_reader(self._listener, self._accept, self._listener)
 
     async def stop(self) -> None:
-        if self._server is not None:
-            self._server.close()
-        for client in tuple(self._clients):
-            client.cancel()
-        await asyncio.gather(*self._clients, return_exceptions=True)
+        if self._listener is not None:
+            asyncio.get_running_loop().remove_reader(self._listener)
+            self._listener.close()
+            self._listener = None
+        tasks = (*self._strangers, *self._clients)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _accept(self, listener: socket.socket) -> None:
+        for _ in range(MAX_CLIENTS):
+            try:
+                raw, _source = listener.accept()
+            except OSError:  # nothing more, or gone again
+                return
+            if len(self._strangers) >= MAX_STRANGERS:
+                raw.close()
+                self._refuse(f"more than {MAX_STRANGERS} connections that do not get done with TLS")
+                continue
+            raw.setblocking(False)
+            task = asyncio.get_running_loop().create_task(self._shake_hands(raw))
+            self._strangers.add(task)
+            task.add_done_callback(self._strangers.discard)
+
+    async def _shake_hands(self, raw: socket.socket) -> None:
+        reader = asyncio.StreamReader(limit=4 * MAX_MESSAGE)
+        try:
+            await asyncio.get_running_loop().connect_accepted_socket(
+                lambda: asyncio.StreamReaderProtocol(reader, self._client),
+                raw,
+                ssl=self._tls,
+                ssl_handshake_timeout=HANDSHAKE_TIMEOUT_S,
+            )
+        except OSError as error:  # TLS's among them
+            self._refuse(f"a connection that did not get done with TLS: {reason_of(error)}")
 
     async def _client(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ipsecha.cluster.journal import MAGIC, Opening, Seal, Write, pack_bounds, read_saved
+from ipsecha.gateway.state_disk import DiskThread, FileDisk
 from ipsecha.model.errors import ClusterError
 
 KEY = bytes(range(32))
@@ -87,3 +90,38 @@ def test_two_files_never_share_a_key() -> None:
     """The salt is fresh for each file: the nonces, counters, may begin anew (invariant I1)."""
     one, other = Seal(KEY, lambda count: bytes(count)), Seal(KEY, lambda count: b"\1" * count)
     assert one.chunk(FIRST)[16:] != other.chunk(FIRST)[16:]
+
+
+def test_a_disk_that_is_closed_takes_nothing_more() -> None:
+    """The daemon ends one thing after the other, and what ends later may still change the ownership."""
+
+    async def play() -> list[str]:
+        done: list[str] = []
+        thread = DiskThread(asyncio.get_running_loop())
+        thread.submit(lambda: done.append("written"), lambda error: thread.submit(lambda: None, lambda error: None))
+        thread.close()
+        await asyncio.sleep(0)
+        thread.submit(lambda: done.append("too late"), lambda error: done.append("told"))
+        await asyncio.sleep(0)
+        return done
+
+    faults: list[object] = []
+
+    async def watched() -> list[str]:
+        asyncio.get_running_loop().set_exception_handler(lambda loop, context: faults.append(context))
+        return await play()
+
+    assert asyncio.run(watched()) == ["written"]
+    assert not faults
+
+
+def test_a_new_file_is_nobody_elses(tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    (tmp_path / "state.new").symlink_to(victim)
+    disk = FileDisk(tmp_path / "state")
+    disk.replace(b"sealed")
+    disk.close()
+    assert victim.read_text() == "precious"
+    assert (tmp_path / "state").read_bytes() == b"sealed"
+    assert (tmp_path / "state").stat().st_mode & 0o777 == 0o600

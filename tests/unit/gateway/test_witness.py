@@ -12,11 +12,11 @@ import msgspec
 import pytest
 
 from channel_ends import Papers, free_port, until
-from ipsecha.cluster.witness import Kind, Reply, Request
+from ipsecha.cluster.witness import Kind, Line, Reply, Request
 from ipsecha.gateway.config_problems import ConfigError
 from ipsecha.gateway.config_witness import WitnessDaemonConfig, load_witness
 from ipsecha.gateway.witness_link import LENGTH, WitnessConfig, WitnessEvents, WitnessLink
-from ipsecha.gateway.witness_server import Store, WitnessServer
+from ipsecha.gateway.witness_server import MAX_STRANGERS, Store, WitnessServer
 from ipsecha.lab.pki import Authority
 from ipsecha.model.errors import ClusterError
 
@@ -176,6 +176,46 @@ def test_a_member_that_talks_nonsense_is_hung_up_on(play: Callable[[Scene], None
     play(scene)
 
 
+def test_strangers_do_not_take_all_descriptors(play: Callable[[Scene], None]) -> None:
+    """Keeping a promise needs one; a member that is connected keeps its vote."""
+
+    async def scene(box: Box) -> None:
+        beta = box.dialler("beta")
+        beta.link.start()
+        await until(lambda: beta.link.is_up)
+        crowd = [await asyncio.open_connection(*box.config.listen) for _ in range(MAX_STRANGERS + 8)]
+        await until(lambda: box.server.refused == 8)
+        assert await beta.ask("beta", E2, 0)
+        for _, writer in crowd:
+            writer.close()
+        await until(lambda: box.server.refused == MAX_STRANGERS + 8)
+        alpha = box.dialler("alpha")
+        alpha.link.start()
+        assert not await alpha.ask("alpha", E3, E1)
+        await alpha.link.stop()
+        await beta.link.stop()
+
+    play(scene)
+
+
+def test_a_fault_of_a_member_does_not_end_its_connection_for_ever(play: Callable[[Scene], None]) -> None:
+    async def scene(box: Box) -> None:
+        faults: list[object] = []
+        asyncio.get_running_loop().set_exception_handler(lambda loop, context: faults.append(context["exception"]))
+        beta = box.dialler("beta")
+        beta.link.start()
+        await until(lambda: beta.link.is_up)
+        beta.replies = None  # type: ignore[assignment]
+        beta.link.send(msgspec.msgpack.encode(Request(Kind.LOOK, 1, "berlin", BOOT["beta"])))
+        await until(lambda: bool(faults))
+        beta.replies = []
+        await until(lambda: beta.ups == 2)
+        assert await beta.ask("beta", E2, 0)
+        await beta.link.stop()
+
+    play(scene)
+
+
 def test_a_member_does_not_believe_another_member(play: Callable[[Scene], None], tmp_path: Path) -> None:
     """Somebody with a member's certificate at the witness's address has no vote."""
 
@@ -203,6 +243,24 @@ def test_a_damaged_ledger_is_not_taken_for_an_empty_one(tmp_path: Path, text: st
     path.write_text(text)
     with pytest.raises(ClusterError, match="damaged"):
         Store(path).read("berlin")
+
+
+def test_the_ledger_of_another_cluster_is_not_wiped_out(tmp_path: Path) -> None:
+    """Two witnesses with one file, or a cluster with a new name: what was promised is not forgotten."""
+    path = tmp_path / "ledger.json"
+    Store(path).write("paris", Line(E2, BOOT["beta"], "beta", E1))
+    with pytest.raises(ClusterError, match="the ledger of 'paris'"):
+        Store(path).read("berlin")
+    assert Store(path).read("paris").epoch == E2
+
+
+def test_nothing_is_followed_from_where_a_ledger_is_written(tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    (tmp_path / ".ledger.json.new").symlink_to(victim)
+    Store(tmp_path / "ledger.json").write("berlin", Line(E2, BOOT["beta"], "beta", E1))
+    assert victim.read_text() == "precious"
+    assert (tmp_path / "ledger.json").stat().st_mode & 0o077 == 0
 
 
 def test_a_configuration_with_mistakes_names_them_all(tmp_path: Path) -> None:
