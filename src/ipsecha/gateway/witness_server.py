@@ -3,8 +3,8 @@
 What was promised must not be forgotten: the line is on disk (fsync of the file and of its directory) before an answer
 leaves.  Clients are members with a certificate of the cluster's CA; each is bounded in number, in the size and rate of
 its messages and in time, and none can do more than what the ledger allows.  So are strangers before TLS has named them:
-they may keep a member from connecting anew, but not take the descriptors that keeping a promise needs.  A file that cannot be read is an error, not
-an empty ledger: who lost it must say so by removing it (docs/split-brain.md).
+they may keep a member from connecting anew, but not take the descriptors that keeping a promise needs.  A file that
+cannot be read is an error, not an empty ledger: who lost it must say so by removing it (docs/split-brain.md).
 """
 
 from __future__ import annotations
