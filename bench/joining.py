@@ -9,15 +9,20 @@ from __future__ import annotations
 import asyncio
 import gc
 import multiprocessing
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from itertools import islice
-from typing import NamedTuple
+from types import SimpleNamespace
+from typing import Any, NamedTuple
+
+import msgspec
 
 from bench.accounting import resident
 from bench.figures import Context, Figure, Goal, Topic
 from bench.pairs import Half, Halves, make_sas
 from ipsecha.cluster import effects as fx
 from ipsecha.gateway.garbage import keep_collections_short
+from ipsecha.gateway.status import sas_view, status_view
+from ipsecha.gateway.views import as_answer
 from ipsecha.model.records import IkeSa, encode_record
 
 COUNT, QUICK_COUNT = 100_000, 10_000
@@ -38,20 +43,43 @@ class Join(NamedTuple):
     receiver: float
     background: float  # longest pause of the new owner while it looks after its SAs
     discard: float
+    shown: float  # of the owner, asked for its status and its SAs
 
 
 def join(count: int) -> Join:
     halves = Halves(count, CHILDREN, count // BUSY_SHARE)
     sender, receiver = halves.one.pauses.longest, halves.two.pauses.longest
+    shown = _shown(halves.one)
     halves.lose_one()
     halves.two.pauses.longest = 0.0
     halves.take_over()
     halves.until(lambda: (halves.two.gateway.endpoint.next_timer() or 0.0) > halves.two.gateway.clock.now())
     background, halves.two.pauses.longest = halves.two.pauses.longest, 0.0
     halves.two.pauses.timed(halves.two.side._discard_records)(fx.DiscardRecords())
-    found = Join(halves.joining_s, sender, receiver, background, halves.two.pauses.longest)
+    found = Join(halves.joining_s, sender, receiver, background, halves.two.pauses.longest, shown)
     halves.close()
     return found
+
+
+def _shown(half: Half) -> float:
+    """The longest step of what the control socket does for ``status`` and a page of ``sas`` from the middle."""
+    config: Any = SimpleNamespace(member=SimpleNamespace(name="one"), cluster=None)
+    half.pauses.longest = 0.0
+    timed = half.pauses.timed
+    middle = {"offset": len(half.gateway.endpoint.sas) // 2}
+    for steps in (status_view(half.gateway, None, config, 0.0), sas_view(half.gateway, middle)):
+        ended = list[msgspec.Struct]()
+
+        def step(steps: Generator[None, None, msgspec.Struct] = steps, ended: list[msgspec.Struct] = ended) -> None:
+            try:
+                next(steps)
+            except StopIteration as end:
+                ended.append(end.value)
+                msgspec.json.encode(as_answer(end.value))
+
+        while not ended:
+            timed(step)()
+    return half.pauses.longest
 
 
 def kept(count: int, active: bool) -> float:
@@ -102,6 +130,7 @@ def run(context: Context) -> list[Figure]:
                 ("the backup, joining", found.receiver),
                 ("a new owner, looking after its SAs", found.background),
                 ("giving up all records", found.discard),
+                ("status and sas", found.shown),
             )
         ),
     ]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from in_steps import completed
 from ipsecha.gateway.status import sas_view
 from ipsecha.model.effects import Report
 from ipsecha.model.records import IkeSa
@@ -64,7 +65,7 @@ class Secrecy:
         """All that a gateway shows of itself."""
         self._learn(node)
         self._texts.update(map(repr, (node.gateway, node.endpoint, node.endpoint.credentials, node.plane)))
-        self._texts.add(repr(msgspec.to_builtins(sas_view(node.gateway, {}))))
+        self._texts.add(repr(msgspec.to_builtins(completed(sas_view(node.gateway, {})))))
 
     def judge(self) -> None:
         """Raise a violation where a stretch of a key is anywhere."""

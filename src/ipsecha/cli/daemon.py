@@ -89,7 +89,7 @@ def sas(
       ipsecha sas --json | jq '.sas[].children[].spi_in'
     """
     with ControlClient(socket) as client:
-        view = _ask(client, SasView, "sas", connection=connection, limit=limit, offset=offset)
+        view = _ask_for_sas(client, connection, limit, offset)
     if as_json:
         emit(view)
     else:
@@ -188,6 +188,17 @@ def _change(socket: Path, as_json: bool, command: str, **arguments: Any) -> None
         return
     print_warnings(outcome.warnings)
     report(outcome.text)
+
+
+def _ask_for_sas(client: ControlClient, connection: str, limit: int, offset: int) -> SasView:
+    """As many as are wanted, though one answer holds some hundred at most."""
+    view = _ask(client, SasView, "sas", connection=connection, limit=limit, offset=offset)
+    sas = view.sas
+    while view.sas and len(sas) < min(limit, view.total - offset):
+        more = {"limit": limit - len(sas), "offset": offset + len(sas)}
+        view = _ask(client, SasView, "sas", connection=connection, **more)
+        sas += view.sas
+    return SasView(sas, view.total)
 
 
 def _ask(client: ControlClient, kind: type[V], command: str, **arguments: Any) -> V:

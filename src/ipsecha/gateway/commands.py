@@ -12,7 +12,7 @@ from ipsecha.gateway.control import ControlError
 from ipsecha.gateway.core import Gateway
 from ipsecha.gateway.pair_side import PairSide
 from ipsecha.gateway.policy_digest import digest_of
-from ipsecha.gateway.status import sas_view, status_view
+from ipsecha.gateway.status import carried_out, sas_view, status_view
 from ipsecha.gateway.views import OutcomeView, as_answer
 from ipsecha.model.errors import ClusterError, PolicyError
 from ipsecha.model.records import ChildState, IkeFlag, IkeSa
@@ -28,8 +28,8 @@ class Commands:
         self._stop = stop
         self._started_at = gateway.loop.time()
         self._commands: dict[str, Callable[[dict[str, Any]], dict[str, Any] | Awaitable[dict[str, Any]]]] = {
-            "status": lambda arguments: as_answer(status_view(gateway, side, self._config, self._started_at)),
-            "sas": lambda arguments: as_answer(sas_view(gateway, arguments)),
+            "status": self._status,
+            "sas": self._sas,
             "initiate": self._initiate,
             "terminate": self._terminate,
             "rekey": self._rekey,
@@ -47,6 +47,12 @@ class Commands:
             raise ControlError("malformed", f"{command}: {error}") from None
         finally:
             self._gateway.wake()
+
+    async def _status(self, arguments: dict[str, Any]) -> dict[str, Any]:
+        return as_answer(await carried_out(status_view(self._gateway, self._side, self._config, self._started_at)))
+
+    async def _sas(self, arguments: dict[str, Any]) -> dict[str, Any]:
+        return as_answer(await carried_out(sas_view(self._gateway, arguments)))
 
     def _initiate(self, arguments: dict[str, Any]) -> dict[str, Any]:
         self._require_owner()

@@ -1,9 +1,15 @@
-"""What the daemon says of itself: the views of ``status`` and ``sas``, made from the live objects."""
+"""What the daemon says of itself: the views of ``status`` and ``sas``, made from the live objects.
+
+With 100,000 SAs that is more than may be done in one turn of the event loop.  So the views are generators: they yield
+where packets may have their turn, and return the view (``carried_out`` goes on with them).
+"""
 
 from __future__ import annotations
 
-from itertools import islice
-from typing import Any
+import asyncio
+import heapq
+from collections.abc import Generator, Iterator
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -18,33 +24,50 @@ from ipsecha.gateway.views import ChildView, ClusterView, LeaseView, SasView, Sa
 from ipsecha.ike.endpoint import IkeEndpoint
 from ipsecha.model.records import Address, ChildSa, ChildState, IkeFlag, IkeSa
 
-PAGE = 1000
-"""IKE SAs in one answer of ``sas``, unless asked otherwise."""
+View = TypeVar("View")
+Steps = Generator[None, None, View]
+
+PAGE = 500
+"""IKE SAs in one answer of ``sas`` at most."""
+
+_IN_USE, _SORTED, _SKIPPED, _SHOWN = 500, 4000, 4000, 50
+"""Child SAs in use, and IKE SAs, between two yields: some two milliseconds."""
 
 
-def status_view(gateway: Gateway, side: PairSide | None, config: LoadedConfig, started_at: float) -> StatusView:
-    """The whole gateway at a glance.  Walks over all child SAs once, for their sums and the bound on loss."""
+async def carried_out(steps: Steps[View]) -> View:
+    """The view; between its steps the event loop does what else there is."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            view: View = end.value
+            return view
+        await asyncio.sleep(0)
+
+
+def status_view(gateway: Gateway, side: PairSide | None, config: LoadedConfig, started_at: float) -> Steps[StatusView]:
+    """The whole gateway at a glance.  Walks over the child SAs in use once, for their sums and the bound on loss."""
     endpoint = gateway.endpoint
     view = StatusView(
         member=config.member.name,
         version=__version__,
         uptime_s=gateway.loop.time() - started_at,
-        ike_sas=sum(map(_stands, endpoint.sas.values())),
         half_open=len(endpoint.half_open),
-        child_sas=sum(len(sa.children) for sa in endpoint.sas.values()),
-        counters=_counters(gateway, side),
     )
     exposures = Exposures()
-    for sa in endpoint.sas.values():
-        for child in sa.children:
-            traffic = gateway.plane.traffic(child.spi_in)
-            if traffic is None:
-                continue
-            view.packets_in += traffic.packets_in
-            view.bytes_in += traffic.bytes_in
-            view.packets_out += traffic.packets_out
-            view.bytes_out += traffic.bytes_out
-            exposures.add(traffic)
+    for number, spi_in in enumerate(gateway.plane.spis_in_use()):
+        if number % _IN_USE == _IN_USE - 1:
+            yield
+        traffic = gateway.plane.traffic(spi_in)
+        if traffic is None:
+            continue
+        view.packets_in += traffic.packets_in
+        view.bytes_in += traffic.bytes_in
+        view.packets_out += traffic.packets_out
+        view.bytes_out += traffic.bytes_out
+        exposures.add(traffic)
+    view.ike_sas, view.child_sas = len(endpoint.sas) - len(endpoint.closed), gateway.plane.count()
+    view.counters = _counters(gateway, side)
     if side is not None:
         assert config.cluster is not None
         view.loss_bound = exposures.bound
@@ -147,20 +170,40 @@ def _counters(gateway: Gateway, side: PairSide | None) -> dict[str, int]:
     return counters
 
 
-def sas_view(gateway: Gateway, arguments: dict[str, Any]) -> SasView:
-    """One page of IKE SAs with their children; ``connection``, ``offset`` and ``limit`` narrow it."""
-    wanted = arguments.get("connection")
-    offset, limit = int(arguments.get("offset", 0)), int(arguments.get("limit", PAGE))
-    found = [sa for sa in gateway.endpoint.records() if _stands(sa) and (not wanted or sa.connection == wanted)]
-    found.sort(key=lambda sa: sa.local_spi)
-    page = islice(found, max(0, offset), max(0, offset) + max(0, limit))
+def sas_view(gateway: Gateway, arguments: dict[str, Any]) -> Steps[SasView]:
+    """One page of IKE SAs with their children; ``connection``, ``offset`` and ``limit`` (at most PAGE) narrow it."""
+    endpoint, wanted = gateway.endpoint, str(arguments.get("connection") or "")
+    offset, limit = max(0, int(arguments.get("offset", 0))), min(max(0, int(arguments.get("limit", PAGE))), PAGE)
+    # records of closed IKE SAs stay for a while, to repeat their last answer; nobody wants to see them
+    found = [spi for spi in (endpoint.spis_of(wanted) if wanted else endpoint.sas) if spi not in endpoint.closed]
+    yield
+    page = yield from _page(found, offset, limit)
     now = gateway.clock.now()
-    return SasView(tuple(_sa_view(gateway, sa, now) for sa in page), len(found))
+    views: list[SaView] = []
+    for number, spi in enumerate(page):
+        if number % _SHOWN == _SHOWN - 1:
+            yield
+        if spi in endpoint.sas:
+            views.append(_sa_view(gateway, endpoint.sas.peek(spi), now))
+    return SasView(tuple(views), len(found))
 
 
-def _stands(sa: IkeSa) -> bool:
-    """Records of closed IKE SAs stay for a while, to repeat their last answer; nobody wants to see them."""
-    return not sa.flags & IkeFlag.CLOSED
+def _page(spis: list[bytes], offset: int, limit: int) -> Steps[list[bytes]]:
+    """``sorted(spis)[offset : offset + limit]``."""
+    runs: list[list[bytes]] = []
+    for start in range(0, len(spis), _SORTED):
+        runs.append(sorted(spis[start : start + _SORTED]))
+        yield
+    in_order: Iterator[bytes] = heapq.merge(*runs)
+    page: list[bytes] = []
+    for number, spi in enumerate(in_order):
+        if len(page) == limit:
+            break
+        if number >= offset:
+            page.append(spi)
+        if number % _SKIPPED == _SKIPPED - 1:
+            yield
+    return page
 
 
 def _sa_view(gateway: Gateway, sa: IkeSa, now: float) -> SaView:

@@ -140,6 +140,7 @@ def _notifications(endpoint: IkeEndpoint, sa: IkeSa, payloads: list[RawPayload])
 def close(endpoint: IkeEndpoint, sa: IkeSa, now: float) -> None:
     """The IKE SA and its child SAs are gone; the record stays for LINGER_S to repeat its last answer."""
     sa.flags |= CLOSING | CLOSED
+    endpoint.closed[sa.local_spi] = None
     sa.queue = ()
     exchange, sa.exchange = sa.exchange, None
     endpoint.in_flight.pop(sa.local_spi, None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from ipsecha.ike.flags import OPEN
+from ipsecha.ike.flags import CLOSED, OPEN
 from ipsecha.ike.sa_table import SaTable
 from ipsecha.ike.suspects import Repair
 from ipsecha.model.identity import Identity
@@ -17,7 +17,7 @@ from ipsecha.model.spi import Entropy, new_esp_spi, slot_of_ike_spi
 class Tables:
     """What is found by what.  ``in_flight`` holds the local SPIs of the IKE SAs that wait for an answer: a takeover
     looks after them first.  ``suspects``: those whose predecessor may have done more than their records say; None:
-    their repair has not begun."""
+    their repair has not begun.  ``closed``: those that stay only to repeat their last answer."""
 
     def __init__(self, entropy: Entropy) -> None:
         self.entropy = entropy
@@ -25,6 +25,7 @@ class Tables:
         self.child_index = Sharded[bytes]()
         self.in_flight: dict[bytes, None] = {}
         self.suspects: dict[bytes, Repair | None] = {}
+        self.closed: dict[bytes, None] = {}
         self._peers: dict[str, dict[Identity, bytes | dict[bytes, None]]] = {}  # one SPI, or several
 
     def put_into_tables(self, sa: IkeSa) -> None:
@@ -34,6 +35,8 @@ class Tables:
             self.in_flight[spi] = None
         if sa.flags & OPEN:
             self.suspects[spi] = None
+        if sa.flags & CLOSED:
+            self.closed[spi] = None
         peers = self._peers.get(sa.connection)
         if peers is None:
             peers = self._peers[sa.connection] = {}
@@ -49,6 +52,7 @@ class Tables:
             del self.sas[spi]
         self.in_flight.pop(spi, None)
         self.suspects.pop(spi, None)
+        self.closed.pop(spi, None)
         peers = self._peers.get(sa.connection)
         if peers is None:
             return
@@ -63,15 +67,18 @@ class Tables:
     def take_all(self) -> list[dict[Any, Any]]:
         """Empty all tables at once; gives them, to be let go of little by little."""
         gone: list[dict[Any, Any]] = [self.sas.take_all(), *self.child_index.take_all(), self.in_flight, self.suspects]
-        gone += self._peers.values()
-        self.in_flight, self.suspects, self._peers = {}, {}, {}
+        gone += [self.closed, *self._peers.values()]
+        self.in_flight, self.suspects, self.closed, self._peers = {}, {}, {}, {}
         return gone
 
     def sas_of(self, connection: str) -> Iterator[IkeSa]:
         """The IKE SAs of a connection."""
-        peers = tuple(self._peers.get(connection, {}).values())
-        spis = [spi for spis in peers for spi in ((spis,) if isinstance(spis, bytes) else spis)]
-        return (self.sas[spi] for spi in spis if spi in self.sas)
+        return (self.sas[spi] for spi in self.spis_of(connection) if spi in self.sas)
+
+    def spis_of(self, connection: str) -> list[bytes]:
+        """The local SPIs of the IKE SAs of a connection."""
+        peers = self._peers.get(connection, {}).values()
+        return [spi for spis in peers for spi in ((spis,) if isinstance(spis, bytes) else spis)]
 
     def sas_of_peer(self, connection: str, identity: Identity) -> list[IkeSa]:
         """The IKE SAs of a connection with one authenticated identity."""

@@ -14,6 +14,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
 
 from ike_pair import LEFT_IP, PSK, RIGHT_IP, Packet, Pair, Side, child_policy, connection, proposal
+from in_steps import completed
 from ipsecha.cluster import effects as fx
 from ipsecha.cluster import frames
 from ipsecha.cluster.detector import BeatListener
@@ -95,7 +96,7 @@ class Looking:
         encoded = frames.encode_frame(commit)
         self.show(commit, fx.Apply(commit.changes), fx.SendFrame(encoded))
         self.show(frames.decode_frame(encoded))
-        self.texts.append(json.dumps(as_answer(sas_view(_gateway(side), {}))))
+        self.texts.append(json.dumps(as_answer(completed(sas_view(_gateway(side), {})))))
 
 
 def _gateway(side: Side) -> Any:

@@ -199,6 +199,14 @@ class UserspacePlane:
         """``fetch(spi_in)`` has a frozen child SA thawed, on which a packet waits."""
         self._sad.fetch_from(fetch)
 
+    def count(self) -> int:
+        """The child SAs that are installed."""
+        return len(self._sad)
+
+    def spis_in_use(self) -> list[int]:
+        """The child SAs of which this member has carried packets."""
+        return list(self._sad.lives)
+
     def traffic(self, spi_in: int) -> Traffic | None:
         """The state of a child SA in use; None where it is not installed."""
         if self._sad.is_frozen(spi_in):
