@@ -155,6 +155,15 @@ def test_ip_options_are_refused() -> None:
         gather_ipv4(bytes(packet))
 
 
+@pytest.mark.parametrize("stated", [0, 20, 31, 0xFFFF])
+def test_an_impossible_length_is_refused(stated: int) -> None:
+    """What the IPv4 header states leaves no room for AH, or is more than there is."""
+    packet = bytearray(_protected(_sa(Integ.HMAC_SHA2_256_128)))
+    packet[2:4] = stated.to_bytes(2, "big")
+    with pytest.raises(WireError, match="states"):
+        gather_ipv4(bytes(packet))
+
+
 @pytest.mark.parametrize("integ", [Integ.NONE, 1, 99])
 def test_ah_is_never_without_integrity(integ: int) -> None:
     with pytest.raises(CryptoError, match="not supported"):

@@ -359,9 +359,11 @@ class IkeEndpoint(Configured):
         sharing.hold(self, state)
 
     def handshake_records(self) -> Iterator[tuple[bytes, bytes]]:
-        """The records of our own handshakes, by our SPI, for a snapshot."""
-        for spi, initiation in tuple(self.initiations.items()):
-            record = initiation_records.encoded(initiation)
+        """The records of our own handshakes, by our SPI, for a snapshot: each as it is when its turn comes, since one
+        that is over by then would be begun again by whoever takes over."""
+        for spi in tuple(self.initiations):
+            initiation = self.initiations.get(spi)
+            record = initiation_records.encoded(initiation) if initiation is not None else None
             if record is not None:
                 yield spi, record
 

@@ -77,7 +77,7 @@ def start_sync(endpoint: IkeEndpoint, sa: IkeSa, now: float, message_ids: bool, 
         return False
     delta = counter_delta if counter_delta > 0 and counter_sync.possible(sa) else 0
     message_ids = message_ids and _can_answer(sa)
-    message_ids = message_ids and sa.next_request_id + JUMP < window.REKEY_MESSAGE_ID
+    message_ids = message_ids and max(sa.next_request_id + JUMP, sa.expected_request_id) < window.REKEY_MESSAGE_ID
     if message_ids and _is_under_way(sa):
         return True  # the owner before has asked
     if message_ids and _first_time(endpoint, sa, _SYNC):

@@ -72,7 +72,7 @@ YOUNG_S = 1.0
 def begin(endpoint: IkeEndpoint, sa: IkeSa, now: float) -> None:
     """The turn of a suspect has come, or somebody wants to use it; nothing happens where its repair has begun."""
     spi = sa.local_spi
-    if endpoint.suspects.get(spi, _NONE) is not None:
+    if spi not in endpoint.suspects or endpoint.suspects[spi] is not None:
         return
     if sa.flags & LEAVING:  # its births and ends are never lazy: there is nothing to be repaired
         _clear(endpoint, sa)
@@ -96,9 +96,6 @@ def begin(endpoint: IkeEndpoint, sa: IkeSa, now: float) -> None:
         repair.due_at = now + GRACE_S
     endpoint.touch(sa)
     endpoint.rearm(sa)
-
-
-_NONE = Repair()
 
 
 def waits(endpoint: IkeEndpoint, sa: IkeSa, now: float) -> bool:
@@ -191,8 +188,13 @@ def handle_response(
     endpoint: IkeEndpoint, sa: IkeSa, exchange: Exchange, payloads: list[RawPayload], now: float
 ) -> None:
     """The answer to a probe, or to the request that the peer takes the probe for.  Later probes that are not answered
-    stand in ``exchange.request`` still."""
-    repair = endpoint.suspects.get(sa.local_spi) or _NONE
+    stand in ``exchange.request`` still.
+
+    A repair that has ended with its IKE SA (the peer has rekeyed it) wants to know nothing any more; one that has not
+    begun yet, after another takeover, asks for itself."""
+    repair = endpoint.suspects.get(sa.local_spi)
+    if repair is None:
+        return
     left = len(exchange.request) if sa.exchange is not None else 0
     answered = _is_echo(payloads, exchange.new_spi)
     if not answered:
@@ -373,8 +375,11 @@ def _restore(endpoint: IkeEndpoint, sa: IkeSa) -> None:
 # Requests of the peer, hints, and what is doomed
 
 
-def may_be_ahead(endpoint: IkeEndpoint, sa: IkeSa) -> bool:
-    """Whether an authentic request beyond the expected one proves that updates were lost."""
+def may_be_ahead(endpoint: IkeEndpoint, sa: IkeSa, message_id: int) -> bool:
+    """Whether an authentic request beyond the expected one proves that updates were lost.  No honest peer comes to the
+    end of the message IDs: none would be left."""
+    if message_id >= window.REKEY_MESSAGE_ID:
+        return False
     return bool(sa.flags & IN_DOUBT) or (sa.local_spi in endpoint.suspects and not sa.flags & MESSAGE_ID_SYNC)
 
 
@@ -388,13 +393,9 @@ def leapt(endpoint: IkeEndpoint, sa: IkeSa, message_id: int) -> None:
 
 def hint(endpoint: IkeEndpoint, sa: IkeSa, now: float) -> None:
     """Somebody says, unprotected, that the peer does not know the SA.  Anybody can: the peer is asked whether it lives,
-    at a limited rate (RFC 7296 section 2.4)."""
+    at a limited rate, unless it is being asked already (RFC 7296 section 2.4)."""
     endpoint.count("unprotected-hint")
-    repair = endpoint.suspects.get(sa.local_spi)
-    if repair is not None:
-        if repair.doomed and not repair.replacement:  # nothing else can be done about it
-            endpoint.remove_sa(sa)
-    elif sa.exchange is None and not sa.flags & LEAVING and endpoint.repairs.hints.take(now):
+    if sa.exchange is None and not sa.flags & LEAVING and endpoint.repairs.hints.take(now):
         window.enqueue(endpoint, sa, Task(ExchangeKind.LIVENESS), now)
 
 

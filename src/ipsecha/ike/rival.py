@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from ipsecha.ike.flags import CHANGING, LEAVING, OPEN
+from ipsecha.model.records import ExchangeKind
 
 if TYPE_CHECKING:
     from ipsecha.ike.endpoint import IkeEndpoint
@@ -24,6 +25,7 @@ def mark(endpoint: IkeEndpoint, spis: Iterable[bytes]) -> list[bytes]:
         if sa is None or sa.flags & LEAVING:
             continue
         sa.flags |= OPEN | CHANGING
+        endpoint.asked_sync.discard((spi, int(ExchangeKind.MESSAGE_ID_SYNC)))  # that was before the other owner's
         endpoint.suspects[spi] = None
         endpoint.touch(sa)
         marked.append(spi)

@@ -172,7 +172,7 @@ def receive(
     elif header.flags & FLAG_RESPONSE:
         _receive_response(endpoint, sa, header, data, local, remote, now)
     elif header.message_id == sa.expected_request_id or (
-        header.message_id > sa.expected_request_id and endpoint.repairs.may_be_ahead(endpoint, sa)
+        header.message_id > sa.expected_request_id and endpoint.repairs.may_be_ahead(endpoint, sa, header.message_id)
     ):
         if sa.flags & CLOSED:
             endpoint.count("request-after-delete")

@@ -173,7 +173,6 @@ class Sad(Durable):
         self._wanting.clear()
         self._reviews.clear()  # what is left of these leases belongs to the next owner: it is not ours to give back
         self._returning.clear()
-        self._returning.clear()
 
     def take_held(self) -> Iterator[tuple[LiveSa, list[bytes], list[tuple[bytes, Address]]]]:
         """Empty the queues of packets that wait for a lease: clear ones, and ESP packets with their senders."""

@@ -67,8 +67,8 @@ def gather_ipv4(packet: bytes) -> bytes:
     if len(packet) < IPV4_LENGTH + AH_FIXED_LENGTH or packet[0] != 0x45 or packet[9] != AH:
         raise WireError("no AH packet behind an IPv4 header without options")
     length = int.from_bytes(packet[2:4], "big")
-    if length > len(packet):
-        raise WireError("the IPv4 packet is shorter than it states")
+    if not IPV4_LENGTH + AH_FIXED_LENGTH <= length <= len(packet):
+        raise WireError(f"an IPv4 packet of {len(packet)} octets states {length}")
     outer = packet[:1] + b"\0" + packet[2:6] + b"\0\0\0" + packet[9:10] + b"\0\0" + packet[12:20]
     return _gather(outer, packet[IPV4_LENGTH:length])
 

@@ -144,3 +144,20 @@ def test_an_authenticated_request_of_ours_leaves_behind_its_record() -> None:
     assert not request.stateless
     assert record.record is not None
     assert decode_initiation(record.record).request == request.datagrams
+
+
+def test_a_handshake_that_ends_while_a_snapshot_is_under_way_is_not_in_it() -> None:
+    """Its record would come to the backup behind the news of its end, and be begun again after a takeover."""
+    handshake = Handshake()
+    endpoint = handshake.pair.left.endpoint
+    handshake.begin()
+    for _ in range(2):
+        handshake.deliver()
+    (initiation,) = endpoint.initiations.values()
+    endpoint.initiations = {b"another": initiation, **endpoint.initiations}
+    records = endpoint.handshake_records()
+    assert next(records)[0] == b"another"
+    del endpoint.initiations[b"another"]
+    handshake.pair.run()
+    assert not endpoint.initiations
+    assert list(records) == []
