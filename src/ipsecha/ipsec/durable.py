@@ -114,10 +114,15 @@ class Durable(Ceilings):
         return held
 
     def _reached(self, child: ChildSa) -> tuple[int, int]:
-        """The highest numbers that may be in use, or are asked for."""
+        """The highest numbers that may be in use, or are asked for; ``child`` may be a copy of what is octets, and then
+        does not know of the leases that came behind its record."""
         live = self.lives.get(child.spi_in)
         if live is None:
-            return child.in_ceiling, child.out_ceiling + self._above_lanes * lane_width(child.suite.esn)
+            inbound, outbound = child.in_ceiling, child.out_ceiling
+            early = self._early.get(child.spi_in)
+            if early is not None:
+                inbound, outbound = max(inbound, early.in_ceiling), max(outbound, early.out_ceiling)
+            return inbound, outbound + self._above_lanes * lane_width(child.suite.esn)
         inbound = max(child.in_ceiling, live.in_lease.requested)
         return inbound, max(child.out_ceiling, live.out_lease.requested, live.next_out)
 

@@ -105,7 +105,7 @@ class Sad(Durable):
         self._drop_lives()
         self._installed = self._installed.successor()
         self._early, self._exact = {}, {}
-        for kept in (self._own, self._settled, self._unshared, self._unacknowledged, self._valid_from):
+        for kept in (self._own, self._settled, self._unshared, self._unacknowledged, self._valid_from, self._former):
             kept.clear()
         return gone
 
