@@ -28,7 +28,9 @@ Member = Annotated[str, typer.Argument(help="Name of the member, as in [cluster]
 
 @app.callback()
 def cluster() -> None:
-    """Certificates by which the members know each other.
+    """The members' certificates, the witness, and going on alone.
+
+    Certificates are those by which the members know each other.
 
     [bold]By token[/bold], over the cluster link:
 

@@ -28,7 +28,9 @@ from ipsecha.lab.scenes import PeerKind, in_namespaces
 
 _DIRECTORY = "ipsecha-lab-"
 
-app = typer.Typer(help="A cluster in network namespaces on this machine.", no_args_is_help=True)
+app = typer.Typer(
+    no_args_is_help=True, add_completion=False, context_settings={"help_option_names": ["-h", "--help"]}
+)
 
 
 @app.callback()
@@ -39,7 +41,7 @@ def lab() -> None:
 @app.command()
 def failover(
     peer: Annotated[PeerKind | None, typer.Option(help="Default: strongSwan where it is installed.")] = None,
-    fault: Annotated[Fault, typer.Option(help="What happens to the active member.")] = Fault.KILL,
+    fault: Annotated[Fault, typer.Option(help="What goes wrong.")] = Fault.KILL,
     as_json: Annotated[bool, typer.Option("--json", help="Print the outcomes as JSON lines.")] = False,
     witness: Annotated[bool, typer.Option("--witness", help="With a witness on a third machine.")] = False,
     runs: Annotated[int, typer.Option(min=1, help="How often, each with a fresh cluster.")] = 1,
