@@ -11,16 +11,14 @@ from collections.abc import Callable
 from typing import Any
 
 from ipsecha.cluster import frames
-from ipsecha.crypto.protection import Protection
-from ipsecha.ike.message import open_message
-from ipsecha.ike.window import inbound_protection, outbound_protection
 from ipsecha.model.errors import IpsecHaError
 from ipsecha.model.numbers import ExchangeType, Notify, Payload
-from ipsecha.model.records import IkeSa, decode_record
+from ipsecha.model.records import decode_record
 from ipsecha.wire.chain import RawPayload, split_payloads
 from ipsecha.wire.header import FLAG_RESPONSE, Header, parse_header
 from ipsecha.wire.payloads.notify import parse_notify
-from simulation.gateways import CLUSTER, Node
+from simulation.gateways import CLUSTER
+from simulation.keyring import Keyring
 from simulation.network import Datagram, Host
 from simulation.world import World
 
@@ -42,7 +40,7 @@ class Narrator:
         self._run: tuple[str, str, int, int] | None = None  # ESP packets: between whom, first and last number
         self._run_at = 0.0
         self._seen: dict[bytes, str] = {}
-        self._protections: dict[tuple[bytes, bytes], tuple[Protection, Protection]] = {}
+        self._keyring = Keyring(world)
         self._note = world.record.note
         world.record.note = self._noted  # type: ignore[method-assign]
         self._tap = world.network.tap
@@ -51,7 +49,7 @@ class Narrator:
         world.synch.tap = self._received
 
     def begin(self) -> None:
-        self._learn()
+        self._keyring.learn()
         self._telling, self._began = True, self.world.time
 
     def say(self, who: str, text: str) -> None:
@@ -125,34 +123,12 @@ class Narrator:
             if header.exchange == ExchangeType.IKE_SA_INIT:
                 found = split_payloads(header.next_payload, message[28:])
             else:
-                found = self._opened(header, message)
+                self._keyring.learn()
+                found = self._keyring.opened(header, message)
         except IpsecHaError:
             return "(sealed)"
         response = bool(header.flags & FLAG_RESPONSE)
         return " ".join(_payload(payload, response) for payload in found) or "nothing"
-
-    def _opened(self, header: Header, message: bytes) -> list[RawPayload]:
-        self._learn()
-        for protection in self._protections.get((header.spi_i, header.spi_r), ()):
-            try:
-                opened = open_message(protection, header, message)
-            except IpsecHaError:
-                continue
-            if opened.fragments <= 1:
-                return split_payloads(opened.first_payload, opened.octets)
-        raise IpsecHaError
-
-    def _learn(self) -> None:
-        """Keys are known for as long as somebody has had the IKE SA."""
-        nodes: list[Node] = [*self.world.members, *self.world.peers]
-        for node in nodes:
-            if node.boot:
-                for sa in node.endpoint.sas.values():
-                    self._keys(sa)
-
-    def _keys(self, sa: IkeSa) -> None:
-        if (sa.spi_i, sa.spi_r) not in self._protections:
-            self._protections[sa.spi_i, sa.spi_r] = inbound_protection(sa), outbound_protection(sa)
 
     # The synch channel
 
@@ -186,7 +162,7 @@ class Narrator:
         if data is None:
             return f"IKE SA {key[:3].hex()} is gone"
         sa = decode_record(data)
-        self._keys(sa)
+        self._keyring.add(sa)
         waiting = f", {sa.exchange.message_id} under way" if sa.exchange is not None else ""
         children = " ".join(f"{child.spi_in:08x}" for child in sa.children)
         return (

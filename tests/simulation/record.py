@@ -50,7 +50,7 @@ class Record:
         self._notes: list[tuple[float, str, str | Callable[..., str], tuple[object, ...]]] = []
         self._happened: list[tuple[float, str, bytes]] = []
         self.splitting = self.has_split = False
-        self.repairs = False  # an owner synchronises message IDs: under the ID 0 (RFC 6311 section 5.1)
+        self.is_synchronisation: Callable[[bytes], bool] = lambda message: False
         self._split_until = -1.0
         self._split_number = 0  # the last inner packet that was on its way then
         self.lost_at = -1.0
@@ -157,10 +157,11 @@ class Record:
         iv_at, fragment = (32, 0) if first == SK else (36, int.from_bytes(data[32:34], "big"))
         digest = _digest(data)
         self._iv(host, "IKE", (spis, flags & INITIATOR), data[iv_at : iv_at + AEAD_IV], digest)
+        if exchange == INFORMATIONAL and not number and self.is_synchronisation(data):
+            return  # it bears the message ID 0, whatever had it before, and has no place in a window (RFC 6311)
         self._remember(datagram, spis, flags, number, fragment, data)
         known = self._messages.setdefault((spis, flags & (INITIATOR | RESPONSE), number, fragment), digest)
-        synchronises = self.repairs and exchange == INFORMATIONAL and number == 0
-        if known != digest and not synchronises and not self.excused(spis):
+        if known != digest and not self.excused(spis):
             self.violation("I4", f"{host.name} sends another message with the ID of {_named(data)}")
 
     def _remember(self, datagram: Datagram, spis: bytes, flags: int, number: int, fragment: int, data: bytes) -> None:

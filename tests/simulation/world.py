@@ -22,6 +22,7 @@ from ipsecha.model.policy import Inbound
 from ipsecha.wire.ip import build_ipv4, build_udp
 from simulation.clockwork import Timeline
 from simulation.gateways import CLUSTER, MemberNode, Node, PeerNode, Site
+from simulation.keyring import Keyring
 from simulation.nat import Nat
 from simulation.network import Datagram, Host, OuterNetwork
 from simulation.record import IKE_SA_INIT, RESPONSE, Record
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
 
 CLUSTER_INNER = "10.1.0.1"
 RECORDED = 400
-TOUCHED = frames.encode_frame(frames.Touched(0, ()))[0]
 
 
 @dataclass
@@ -57,6 +57,7 @@ class World:
         self.network = OuterNetwork(self.timeline, self._tap)
         count = self.random.choice((1, 1, 2, 3))
         self.sites = [Site(self, number + 1) for number in range(peers or count)]
+        self.record.is_synchronisation = Keyring(self).is_synchronisation
         self.record.learning = {inet_aton(site.inner) for site in self.sites if site.inbound is Inbound.LEARN}
         if any(site.roams for site in self.sites):
             for site in self.sites:  # who may be anywhere may be anybody: all are asked to encapsulate
@@ -209,8 +210,6 @@ class World:
         node = self.members[receiver]
         self.record.happened(node.name, data)
         self.record.note(node.process.name, _short, data)
-        if data[0] == TOUCHED:
-            self.record.repairs = True
 
     def credentials(self) -> Iterator[tuple[str, bytes]]:
         """Shared secrets and private keys of all gateways, with what they are."""
