@@ -117,6 +117,7 @@ class HeldHalfOpens:
         return spi_r in self._records
 
     def add(self, record: HalfOpenRecord, limit: int) -> None:
+        self.pop(record.spi_r)
         while len(self._records) >= limit:
             self.pop(next(iter(self._records)))
         self._records[record.spi_r] = record
@@ -125,7 +126,9 @@ class HeldHalfOpens:
     def pop(self, spi_r: bytes) -> HalfOpenRecord | None:
         record = self._records.pop(spi_r, None)
         if record is not None:
-            self._spis.pop(digest_of(record.request), None)
+            digest = digest_of(record.request)
+            if self._spis.get(digest) == spi_r:  # the same request may have made another one since
+                del self._spis[digest]
         return record
 
     def response_to(self, digest: bytes) -> bytes | None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from ike_failover import Backup
 from ike_pair import LEFT_IP, RIGHT_IP, START, Pair, Side, right_connection
 from ipsecha.crypto.credentials import ConnectionSecrets
 from ipsecha.ike import sharing
+from ipsecha.ike.window import digest_of
 from ipsecha.model.effects import Share, Transmit
 from ipsecha.model.handshakes import decode_half_open
 from ipsecha.model.numbers import Notify, Payload
@@ -323,3 +325,21 @@ def test_taking_over_touches_none_of_them() -> None:
     pair.run()
     assert len(pair.right.sas) == len(pair.left.sas) == 1
     assert endpoint.counters["half-open-continued"] == 1
+
+
+def test_a_repeated_request_finds_the_newest_of_those_that_it_has_made_and_nothing_that_is_gone() -> None:
+    """The owner forgets a half-open IKE SA by its age, and makes another of the same request."""
+    made = decode_half_open(_shared_by_right(Pair())[1])
+    other = msgspec.structs.replace(made, response=made.response[:8] + bytes(8) + made.response[16:])
+    renewed = msgspec.structs.replace(made, request=made.request + b"more")
+    held = sharing.HeldHalfOpens()
+    for one in (made, other):
+        held.add(one, 10)
+    held.pop(made.spi_r)
+    assert held.response_to(digest_of(made.request)) == other.response
+    held.add(made, 10)
+    held.add(renewed, 10)
+    held.pop(made.spi_r)
+    assert held.response_to(digest_of(renewed.request)) is None
+    assert held.response_to(digest_of(made.request)) is None
+    assert len(held) == 1
