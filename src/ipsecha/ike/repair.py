@@ -36,7 +36,7 @@ from typing import TYPE_CHECKING
 
 from ipsecha.ike import attempts, bring_up, children, collisions, initiation, message_sync, window
 from ipsecha.ike.create_child import NONCE_LENGTH
-from ipsecha.ike.flags import CHANGING, IN_DOUBT, LEAVING, MESSAGE_ID_SYNC, OPEN, REMOTE_NAT
+from ipsecha.ike.flags import CHANGING, ENCAPSULATE, IN_DOUBT, LEAVING, MESSAGE_ID_SYNC, OPEN, REMOTE_NAT
 from ipsecha.ike.negotiation import number_proposals
 from ipsecha.ike.suspects import Doubtful, Repair
 from ipsecha.model.errors import PeerError
@@ -64,6 +64,9 @@ ANSWERS = 32
 """That are not the probe's own: a peer that gives so many does not repeat our SPI at all, and has taken every probe."""
 
 REPETITIONS = 2 * PROBES
+
+MAX_ORPHANS = 16
+"""Child SAs that only the peer knows and that wait for their DELETE: strangers name some, too."""
 
 YOUNG_S = 1.0
 """A child SA may be missing at the peer for so long after we made it."""
@@ -356,11 +359,18 @@ def unknown_spi(endpoint: IkeEndpoint, spi: int, remote: Address, now: float) ->
         return
     for connection, identity in peers:
         for sa in endpoint.sas_of_peer(connection, identity):
-            if not sa.flags & LEAVING and sa.remote[0] == remote[0] and remote[1] in (0, sa.remote[1]):
+            waiting = sum(task.orphan for task in sa.queue)
+            if not sa.flags & LEAVING and _may_come_from(sa, remote) and waiting < MAX_ORPHANS:
                 endpoint.count("orphans-deleted")
                 _queue(endpoint, sa, Task(ExchangeKind.DELETE_CHILD, spi, orphan=True))
                 _doubt_children(endpoint, sa)
                 window.run_queue(endpoint, sa, now)
+
+
+def _may_come_from(sa: IkeSa, remote: Address) -> bool:
+    """Whether this is where ESP of the peer's comes from.  Only behind no NAT does it come without a port: the address
+    of a NAT is that of many."""
+    return remote == sa.remote or (remote == (sa.remote[0], 0) and not sa.flags & ENCAPSULATE)
 
 
 def _restore(endpoint: IkeEndpoint, sa: IkeSa) -> None:

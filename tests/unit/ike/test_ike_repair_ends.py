@@ -8,6 +8,8 @@ from ike_agreement import check_at_rest, live
 from ike_lost import LazyBackup, without_sync
 from ike_pair import LEFT_IP, RIGHT_IP, Packet, Side
 from ike_steps import Steps, rekey_ike
+from ipsecha.ike.flags import ENCAPSULATE
+from ipsecha.ike.repair import MAX_ORPHANS
 from ipsecha.ike.window import REKEY_MESSAGE_ID
 from ipsecha.model.numbers import ExchangeType, Notify, Payload
 from ipsecha.model.records import IkeSa
@@ -92,3 +94,29 @@ def test_no_request_leaps_to_the_end_of_the_message_ids() -> None:
         (request,) = steps.do(lambda: steps.a.endpoint.check_liveness(steps.a.sa.local_spi, steps.now))
         assert steps.deliver(request) == []
         assert steps.b.sa.expected_request_id == expected
+
+
+def orphans(side: Side) -> int:
+    return sum(task.orphan for sa in side.sas for task in sa.queue)
+
+
+def test_unknown_esp_outside_of_udp_is_not_of_peers_behind_a_nat() -> None:
+    """I7: thousands of peers may share the address of a NAT, and one packet must not concern all of them."""
+    steps = Steps()
+    probes(steps)
+    steps.b.sa.flags |= ENCAPSULATE
+    steps.b.sa.remote = LEFT_IP, 4500
+    for port in (0, 4501):
+        steps.b.endpoint.unknown_spi(0x1234567, (LEFT_IP, port), steps.now)
+    assert not orphans(steps.b)
+    steps.b.endpoint.unknown_spi(0x1234568, (LEFT_IP, 4500), steps.now)
+    assert orphans(steps.b) == 1
+
+
+def test_strangers_do_not_let_the_record_grow_while_the_peer_does_not_answer() -> None:
+    steps = Steps()
+    probes(steps)
+    for spi in range(0x1000000, 0x1000200):
+        steps.b.endpoint.unknown_spi(spi, (LEFT_IP, 0), steps.now)
+        steps.pass_time(0.1)
+    assert 0 < orphans(steps.b) <= MAX_ORPHANS
