@@ -52,7 +52,9 @@ class AfterTakeover:
     def _clear(self) -> None:
         self._heat: dict[int, int] = {}  # packets seen, by inbound SPI, of child SAs that wait
         self._remaining: dict[int, int] = {}  # numbers of the gap that the peer still has before it
-        self._heap: list[tuple[int, int]] = []  # -heat and SPI; an entry that is not up to date counts for nothing
+        # -heat and SPI, of those with a gap and of the others; an entry that is not up to date counts for nothing
+        self._gaps: list[tuple[int, int]] = []
+        self._heap: list[tuple[int, int]] = []
         self._rest: list[int] | None = None  # child SAs to be rekeyed after those with traffic; None: not listed yet
         self._rekey_all = False
         self._settled_at = 0.0
@@ -108,7 +110,7 @@ class AfterTakeover:
         if not self._heat and not self._under_way:
             self._next_at = max(self._next_at, now)
         self._heat[spi_in] = heat
-        heapq.heappush(self._heap, (-heat, spi_in))
+        heapq.heappush(self._gaps if spi_in in self._remaining else self._heap, (-heat, spi_in))
 
     def _can_help(self, endpoint: IkeEndpoint, sa: IkeSa) -> bool:
         if self._rekey_all or self._wide_gaps or sa.flags & REPLAY_COUNTER_SYNC:
@@ -151,23 +153,22 @@ class AfterTakeover:
             self._next_at = max(self._next_at, now)
 
     def _hottest(self, now: float) -> int | None:
-        """The child SA whose turn it is; those without a gap wait until it is known which have traffic."""
-        held = []
-        found = None
-        while self._heap and found is None:
-            heat, spi_in = heapq.heappop(self._heap)
-            if self._heat.get(spi_in) != -heat:
-                continue
-            if now < self._settled_at and spi_in not in self._remaining:
-                held.append((heat, spi_in))
-            else:
-                del self._heat[spi_in]
-                found = spi_in
-        for entry in held:
-            heapq.heappush(self._heap, entry)
-        if found is None and self._rest and now >= self._settled_at:
-            found = self._rest.pop()
+        """The child SA whose turn it is: those that lose packets first; the others, all of which may have traffic, wait
+        until it is known how much."""
+        found = self._pop(self._gaps)
+        if found is None and now >= self._settled_at:
+            found = self._pop(self._heap)
+            if found is None and self._rest:
+                found = self._rest.pop()
         return found
+
+    def _pop(self, heap: list[tuple[int, int]]) -> int | None:
+        while heap:
+            heat, spi_in = heapq.heappop(heap)
+            if self._heat.get(spi_in) == -heat:
+                del self._heat[spi_in]
+                return spi_in
+        return None
 
     def _start(self, endpoint: IkeEndpoint, spi_in: int, now: float) -> bool:
         """Begin the exchange that helps this child SA; whether there is one."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import heapq
+
 import msgspec
 import pytest
 
@@ -182,3 +184,26 @@ def test_child_sas_that_are_gone_are_passed_over() -> None:
     pair.run()
     pair.advance(2.0)
     assert progress(pair) == Progress(rekeyed=1)
+
+
+def test_those_that_wait_for_traffic_to_be_known_are_not_looked_at_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many they are, a gap beside them costs no more."""
+    pair = pair_with(Inbound.REKEY, rekey_all=True)
+    (old,) = spis(pair)
+    fail_over(pair)
+    after = pair.right.endpoint.after_takeover
+    for number in range(2000):
+        after.traffic_seen(0x2000000 + number % 1000, pair.now)
+    popped: list[object] = []
+    pop = heapq.heappop
+
+    def counted(heap: list[tuple[int, int]]) -> tuple[int, int]:
+        popped.append(heap)
+        return pop(heap)
+
+    monkeypatch.setattr(heapq, "heappop", counted)
+    gap(pair, old, 1)
+    pair.right.endpoint.handle_timer(pair.now)
+    assert progress(pair).under_way == 1
+    assert len(popped) == 1
+    assert progress(pair).waiting == 1000
