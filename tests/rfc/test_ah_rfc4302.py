@@ -104,10 +104,11 @@ def test_every_immutable_octet_counts(integ: int, ipv6: bool) -> None:
     """RFC 4302 section 3.3.3.1 and appendix A: mutable fields may change on the way, nothing else may."""
     sa = _sa(integ)
     sent = _protected(sa, ipv6=ipv6)
-    mutable = {} if ipv6 else {1, 6, 7, 8, 10, 11}  # DSCP and ECN, flags and offset, TTL, checksum
+    mutable = {} if ipv6 else {1, 6, 8, 10, 11}  # DSCP and ECN, DF (the offset must be 0), TTL, checksum
     assert _opened(sa, _gathered(sent, ipv6)) == (4, INNER)
     for position in range(len(sent)):
-        changed = sent[:position] + bytes((sent[position] ^ 1,)) + sent[position + 1 :]
+        bit = 0x40 if position == 6 and not ipv6 else 1
+        changed = sent[:position] + bytes((sent[position] ^ bit,)) + sent[position + 1 :]
         if position in mutable:
             assert _opened(sa, _gathered(changed, ipv6)) == (4, INNER)
             continue
@@ -152,6 +153,16 @@ def test_ip_options_are_refused() -> None:
     packet = bytearray(_protected(_sa(Integ.HMAC_SHA2_256_128)))
     packet[0] = 0x46
     with pytest.raises(WireError, match="options"):
+        gather_ipv4(bytes(packet))
+
+
+@pytest.mark.parametrize("offset", [0x2000, 0x0001, 0x1FFF, 0x6000])
+def test_fragments_are_refused(offset: int) -> None:
+    """Section 3.4.1: "If a packet offered to AH for processing appears to be an IP fragment [...] the receiver MUST
+    discard the packet"."""
+    packet = bytearray(_protected(_sa(Integ.HMAC_SHA2_256_128)))
+    packet[6:8] = offset.to_bytes(2, "big")
+    with pytest.raises(WireError, match="fragment"):
         gather_ipv4(bytes(packet))
 
 

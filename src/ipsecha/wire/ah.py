@@ -21,6 +21,7 @@ _OUTER_IPV4 = struct.Struct(">BBHHHBBH4s4s")
 _OUTER_IPV6 = struct.Struct(">IHBB16s16s")
 _ALIGNMENT = {IPV4_LENGTH: 4, IPV6_LENGTH: 8}
 _DONT_FRAGMENT = 0x4000
+_FRAGMENT = 0x3FFF  # there are more, or it is not the first
 _TTL = 64
 
 
@@ -61,11 +62,14 @@ def first_octets(next_header: int, field_length: int) -> bytes:
 def gather_ipv4(packet: bytes) -> bytes:
     """A whole IPv4 packet as it arrived, reassembled: gathered.
 
-    Raises WireError for one that is no AH packet or too short, and for one with IP options: which of those are mutable
-    depends on each of them (RFC 4302 appendix A1), and no gateway sends them in the outer header.
+    Raises WireError for one that is no AH packet or too short, for a fragment (RFC 4302 section 3.4.1), and for one
+    with IP options: which of those are mutable depends on each of them (appendix A1), and no gateway sends them in the
+    outer header.
     """
     if len(packet) < IPV4_LENGTH + AH_FIXED_LENGTH or packet[0] != 0x45 or packet[9] != AH:
         raise WireError("no AH packet behind an IPv4 header without options")
+    if int.from_bytes(packet[6:8], "big") & _FRAGMENT:
+        raise WireError("a fragment of an AH packet")
     length = int.from_bytes(packet[2:4], "big")
     if not IPV4_LENGTH + AH_FIXED_LENGTH <= length <= len(packet):
         raise WireError(f"an IPv4 packet of {len(packet)} octets states {length}")
