@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import stat
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -111,9 +112,13 @@ def read_file(path: Path, key: bytes, cluster: str, member: str) -> Saved | None
     """What was saved at ``path``; None where there is nothing.  Raises ClusterError with the reason where it is not
     to be relied on, or is another member's; OSError where it cannot be read."""
     try:
-        data = path.read_bytes()
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:
         return None
+    with open(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):  # a FIFO must not hang the start
+            raise ClusterError("it is not a regular file")
+        data = file.read()
     saved = read_saved(data, key)
     if (saved.opening.cluster, saved.opening.member) != (cluster, member):
         whose: Opening = saved.opening

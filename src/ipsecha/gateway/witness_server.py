@@ -23,7 +23,7 @@ import msgspec
 
 from ipsecha.cluster.witness import MAX_MESSAGE, Ledger, Line
 from ipsecha.gateway.channel import cluster_tls, common_name_of
-from ipsecha.gateway.config_source import reason_of
+from ipsecha.gateway.config_source import read_regular_file, reason_of
 from ipsecha.gateway.config_witness import WitnessDaemonConfig, load_witness
 from ipsecha.gateway.state_disk import open_private
 from ipsecha.gateway.witness_link import LENGTH
@@ -61,11 +61,10 @@ class Store:
     def read(self, cluster: str) -> Line:
         """The line as it was kept; an empty one where there is no file.  Raises ClusterError for a broken one."""
         try:
-            with open(self._path, "rb") as file:
-                data = file.read(_MAX_FILE)
+            data = read_regular_file(self._path, _MAX_FILE)
         except FileNotFoundError:
             return Line()
-        except OSError as error:
+        except (OSError, ValueError) as error:
             raise ClusterError(f"cannot read {self._path}: {reason_of(error)}") from None
         try:
             stored = msgspec.json.decode(data, type=dict[str, StoredLine])

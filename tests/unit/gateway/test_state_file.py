@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ipsecha.cluster.journal import MAGIC, Opening, Seal, Write, pack_bounds, read_saved
-from ipsecha.gateway.state_disk import DiskThread, FileDisk
+from ipsecha.gateway.state_disk import DiskThread, FileDisk, read_file
 from ipsecha.model.errors import ClusterError
 
 KEY = bytes(range(32))
@@ -113,6 +114,13 @@ def test_a_disk_that_is_closed_takes_nothing_more() -> None:
 
     assert asyncio.run(watched()) == ["written"]
     assert not faults
+
+
+def test_a_fifo_does_not_hang_the_start(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "state")
+    with pytest.raises(ClusterError, match="not a regular file"):
+        read_file(tmp_path / "state", KEY, "office", "alpha")
+    assert read_file(tmp_path / "nothing", KEY, "office", "alpha") is None
 
 
 def test_a_new_file_is_nobody_elses(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import ssl
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -243,6 +244,12 @@ def test_a_damaged_ledger_is_not_taken_for_an_empty_one(tmp_path: Path, text: st
     path.write_text(text)
     with pytest.raises(ClusterError, match="damaged"):
         Store(path).read("berlin")
+
+
+def test_a_ledger_that_is_no_file_does_not_hang_the_start(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "ledger.json")
+    with pytest.raises(ClusterError, match="not a regular file"):
+        Store(tmp_path / "ledger.json").read("berlin")
 
 
 def test_the_ledger_of_another_cluster_is_not_wiped_out(tmp_path: Path) -> None:
