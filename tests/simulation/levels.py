@@ -46,7 +46,7 @@ class Outcome(NamedTuple):
     packets: int = 0  # that reached their ends
     splits: int = 0  # runs in which both members went on alone
     seconds: float = 0.0  # of simulated time
-    trace: str = ""  # a hash of all that became visible outside
+    trace: str = ""  # a hash of all that became visible outside; of replayed plans only, for it takes a while
 
     def plus(self, other: Outcome) -> Outcome:
         return Outcome(*(one + two for one, two in zip(self[:-1], other[:-1], strict=True)))
@@ -76,11 +76,15 @@ def _variant(name: str) -> Variant | None:
 
 def _outcome(world: World) -> Outcome:
     record = world.record
-    return Outcome(world.failovers, record.datagrams, record.deliveries, record.has_split, world.time, record.trace)
+    return Outcome(world.failovers, record.datagrams, record.deliveries, record.has_split, world.time)
+
+
+def _traced(world: World) -> Outcome:
+    return _outcome(world)._replace(trace=world.record.trace)
 
 
 def _replay_full(plan: Plan, whole: bool = False) -> Outcome:
-    return _outcome(play.replayed(plan, _variant(plan.variant), narrated if whole else play.last_lines))
+    return _traced(play.replayed(plan, _variant(plan.variant), narrated if whole else play.last_lines))
 
 
 class _CountedWalk(boundaries.Walk):
@@ -101,11 +105,10 @@ class _CountedWalk(boundaries.Walk):
         self.seen = self._watch(self.world)
 
     def close(self) -> None:
-        outcome = self.outcome.plus(_outcome(self.world))
-        self.outcome = outcome._replace(trace=self.world.record.trace)
+        self.outcome = self.outcome.plus(_outcome(self.world))
 
 
-def _replay_walk(plan: Plan, whole: bool = False) -> Outcome:
+def _walked(plan: Plan, whole: bool = False) -> _CountedWalk:
     walk = _CountedWalk(plan, _variant(plan.variant), narrated if whole else play.last_lines)
     try:
         walk.play()
@@ -113,7 +116,12 @@ def _replay_walk(plan: Plan, whole: bool = False) -> Outcome:
         violation.add_note(f"seed {plan.seed}\n{walk.seen()}")
         raise
     walk.close()
-    return walk.outcome
+    return walk
+
+
+def _replay_walk(plan: Plan, whole: bool = False) -> Outcome:
+    walk = _walked(plan, whole)
+    return walk.outcome._replace(trace=walk.world.record.trace)
 
 
 def _replay_witnessed(plan: Plan, whole: bool = False) -> Outcome:
@@ -128,7 +136,7 @@ def _draw_trio(seed: int, faults: Sequence[str] = ()) -> Plan:
 
 
 def _replay_trio(plan: Plan, whole: bool = False) -> Outcome:
-    return _outcome(play.replayed(plan, witnessed(), narrated if whole else play.last_lines))
+    return _traced(play.replayed(plan, witnessed(), narrated if whole else play.last_lines))
 
 
 LEVELS: dict[str, Level] = {
@@ -136,9 +144,9 @@ LEVELS: dict[str, Level] = {
     "witness": Level(
         80, lambda seed: _replay_witnessed(witness_world.draw(seed)), witness_world.draw, _replay_witnessed
     ),
-    "boundaries": Level(450, lambda seed: _replay_walk(boundaries.draw(seed)), boundaries.draw, _replay_walk),
-    "full": Level(17, lambda seed: _replay_full(play.draw(seed)), play.draw, _replay_full),
-    "trio": Level(5, lambda seed: _replay_trio(_draw_trio(seed)), _draw_trio, _replay_trio),
+    "boundaries": Level(450, lambda seed: _walked(boundaries.draw(seed)).outcome, boundaries.draw, _replay_walk),
+    "full": Level(17, lambda seed: _outcome(play.judged(seed)), play.draw, _replay_full),
+    "trio": Level(5, lambda seed: _outcome(play.judged(seed, witnessed())), _draw_trio, _replay_trio),
     "lazy": Level(3, lambda seed: _outcome(judged_lazily(seed))),
 }
 

@@ -110,7 +110,7 @@ def quiet() -> None:
     """What gateways log is no news here, and worlds leave no cycles worth the time of the collector's young ages."""
     logging.getLogger("ipsecha").setLevel(logging.CRITICAL)
     gc.freeze()
-    gc.set_threshold(50_000, 20, 20)
+    gc.set_threshold(300_000, 50, 1000)
 
 
 def rarest_first(names: Iterable[str], needed: dict[str, int]) -> list[str]:
