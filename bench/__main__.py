@@ -12,7 +12,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from bench import channel, in_process, joining, responders, takeover, throughput
+from bench import busy, channel, in_process, joining, responders, takeover, throughput
 from bench.figures import Context, Figure, Topic
 from bench.report import as_json, show
 from ipsecha.lab.processes import LabError
@@ -25,6 +25,7 @@ TOPICS: tuple[Topic, ...] = (
     takeover.TOPIC,
     joining.TOPIC,
     channel.TOPIC,
+    busy.TOPIC,
     throughput.TOPIC,
 )
 

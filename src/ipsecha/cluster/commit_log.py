@@ -156,11 +156,10 @@ class CommitLog:
         return frames, False
 
     def _part(self, epoch: int, changes: Sequence[Change], now: float) -> Frame:
-        """Without bases: most of these records will not change soon."""
-        deltas, self.deltas = self.deltas, False
-        frame = self.commit(epoch, changes, now)
-        self.deltas = deltas
-        return frame
+        """Whole, whatever this stream has carried before; what follows may be deltas."""
+        for key, _ in changes:
+            self._bases.pop(key, None)
+        return self.commit(epoch, changes, now)
 
     def end_snapshot(self, epoch: int, highest_epoch: int, now: float) -> Frame:
         """From this frame on the receiver is in sync."""

@@ -21,6 +21,7 @@ CHANNEL_BUDGET = 20_000  # lease entries a second
 JUMP = 1 << 16
 """So far beyond what was asked for no burst gets: packets that must wait are held by the hundred.  A peer that is a
 cluster itself has skipped numbers, and a lease as wide as its jump would cost as many packets at the next takeover."""
+LONGEST_COUNT_S = 1.0  # before the widening of all leases is set anew
 EXCESS = 2  # an inbound lease that reaches so many times further than need be is given back
 _UNKNOWN = -1.0
 _UNBOUND = 1 << 65
@@ -124,12 +125,13 @@ class Lease:
         sign of traffic, so the rate is measured afresh.
         """
         self._granted = self.requested = limit
-        self.limit = min(limit, self.bound)
+        self.limit = limit if limit < self.bound else self.bound
         self._since = _UNKNOWN
         self._set_mark()
 
     def _set_mark(self) -> None:
-        self.mark = min(self.requested - (self.size + 1) // 2, self.limit)
+        half, limit = self.requested - (self.size + 1) // 2, self.limit
+        self.mark = half if half < limit else limit
 
     def _sized(self, number: int, now: float, widening: float) -> int:
         """Numbers for ``horizon_s`` at the present rate.
@@ -161,12 +163,15 @@ class LeaseBudget:
         self._since = _UNKNOWN
 
     def note(self, entries: int, now: float) -> None:
-        """``entries`` requests leave now.  Renewals are inverse to the widening, so its error corrects itself."""
+        """``entries`` requests leave now.  Renewals are inverse to the widening, so its error corrects itself.
+
+        Wide leases are renewed as seldom as they last for long: it is counted for so long.
+        """
         if self._since == _UNKNOWN:
             self._since = now
         self._count += entries
         elapsed = now - self._since
-        if elapsed >= INBOUND_HORIZON_S:
+        if elapsed >= min(INBOUND_HORIZON_S * self.widening, LONGEST_COUNT_S):
             self.widening = max(1.0, self.widening * (self._count / elapsed) / self.budget)
             self._count, self._since = 0, now
 
