@@ -186,6 +186,8 @@ class Voting(Restoring):
         """One term is left out: in doubt, it may be that of the partner that has taken over."""
         assert self.witness is not None
         base = self.epoch if self.in_sync or self._owned else 0
+        if self.epoch and not base:
+            return  # we have followed an owner: it may live, though the witness need not have heard of it
         highest = max(self._highest_epoch, self.epoch, self._first_epoch)
         if self.witness.line is not None:
             highest = max(highest, self.witness.line.epoch)

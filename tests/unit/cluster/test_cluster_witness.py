@@ -7,7 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ipsecha.cluster.effects import AskWitness
 from ipsecha.cluster.epoch import EPOCH_LIMIT
+from ipsecha.cluster.frames import Hello, encode_frame
+from ipsecha.cluster.pair import PairMember, PairSettings
 from ipsecha.cluster.witness import Kind, Ledger, Line, Reply, Request, WitnessClient
 from ipsecha.model.errors import ClusterError
 
@@ -174,6 +177,32 @@ def test_a_connection_on_which_nothing_is_answered_is_found_out() -> None:
     assert not client.is_dead
     client.tick()
     assert client.is_dead
+
+
+def test_whoever_has_followed_an_owner_does_not_begin_anew_beside_it() -> None:
+    """The witness has never heard of that owner, so its ledger would allow it."""
+    settings = PairSettings("berlin", ("alpha", "beta"), 1, witness=True)
+    beta = PairMember(settings, lambda count: bytes(range(count)))
+    asked_for: list[Kind] = []
+
+    def carry_out(now: float) -> None:
+        for effect in beta.take_effects():
+            if isinstance(effect, AskWitness):
+                asked_for.append(Kind(msgspec.msgpack.decode(effect.data, type=Request).kind))
+                beta.witness_answer(box.answer("beta", effect.data), now)
+
+    box = ledger()
+    beta.start(0.0, 1.0)
+    beta.witness_up(0.0)
+    beta.channel_up(0.0)
+    beta.receive_frame(encode_frame(Hello(1, "berlin", 0, A, True, E1, 2, bytes(32), 0.0, E1)), 0.0)
+    beta.channel_down(False, 0.1)
+    for tick in range(1, 100):
+        beta.handle_timer(tick / 10)
+        carry_out(tick / 10)
+    assert set(asked_for) == {Kind.LOOK}
+    assert not beta.owns
+    assert box.line == Line()
 
 
 def test_after_a_refusal_a_member_waits_before_it_asks_again() -> None:
