@@ -310,10 +310,11 @@ class Sad(Durable):
         self._own.clear()
 
     def _settle_lanes(self) -> None:
-        """After a takeover above the lanes, SAs that no packet has touched yet: their records say so too."""
+        """After a takeover above the lanes, SAs that no packet has touched yet, octets or not: their records say so
+        too."""
         if not (self._above_lanes and self.active):
             return
-        for spi_in in self._installed.keys() - self._settled.keys() - self.lives.keys() - self._own:
+        for spi_in in set(self.spd) - self._settled.keys() - self.lives.keys() - self._own:
             self._settle(self._installed[spi_in][1])
             self._unshared.add(spi_in)
         for spi_in, lanes in self._settled.items():

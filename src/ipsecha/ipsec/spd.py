@@ -235,6 +235,10 @@ class Spd:
         """The child SAs that are installed."""
         return len(self._places)
 
+    def __iter__(self) -> Iterator[int]:
+        """Their inbound SPIs."""
+        return iter(self._places)
+
     def __contains__(self, spi_in: int) -> bool:
         return spi_in in self._places
 

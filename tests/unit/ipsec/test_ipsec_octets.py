@@ -1,11 +1,12 @@
-"""Bounds in a saved state's file: no number beyond them may be in use, whoever has used it."""
+"""Octets that an owner has not used yet: what is told of them, to a file or to a backup, holds for all that the owners
+before have used."""
 
 from __future__ import annotations
 
 import pytest
 
 from esp_pair import Side, child_sa, ike_sa, udp
-from ipsecha.model.leases import Leasing
+from ipsecha.model.leases import Leasing, lane_width
 from ipsecha.model.records import IkeSa, LeaseEntry, decode_record, encode_record
 
 SPI = 0x1001
@@ -32,9 +33,9 @@ class Frozen(Side):
         """For whoever only looks at it."""
         return decode_record(self.octets)
 
-    def become_owner(self, mode: Leasing = Leasing.FREE) -> None:
-        self.sad.set_leasing(mode)
-        self.sad.activate(2, False)
+    def become_owner(self, above_lanes: int = 0) -> None:
+        self.sad.set_leasing(Leasing.FREE)
+        self.sad.activate(2, above_lanes)
 
 
 @pytest.mark.parametrize("used_before", [False, True])
@@ -49,3 +50,16 @@ def test_the_first_bounds_of_octets_cover_the_leases_that_came_behind_them(used_
     assert (spi, inbound >= IN_CEILING, outbound >= OUT_CEILING) == (SPI, True, True)
     (datagram,) = side.send(udp())
     assert OUT_CEILING < int.from_bytes(datagram[4:8], "big") <= outbound
+
+
+def test_a_backup_that_joins_hears_of_the_lanes_that_octets_will_skip() -> None:
+    """I2: the owner before may have used a lane that it was not told of."""
+    side = Frozen()
+    side.become_owner(above_lanes=1)
+    side.sad.set_leasing(Leasing.LEASED)
+    (entry,) = side.sad.lease_requests(side.now)
+    assert entry.out_ceiling >= OUT_CEILING + lane_width(False)
+    side.grant([entry])
+    assert side.send(udp()) == [], "no lease goes beyond what is known to be used"
+    (datagram,), _ = side.acknowledge()
+    assert int.from_bytes(datagram[4:8], "big") > OUT_CEILING + lane_width(False)
