@@ -166,18 +166,19 @@ def _send_probe(endpoint: IkeEndpoint, sa: IkeSa, repair: Repair, now: float) ->
 
 
 def _question(endpoint: IkeEndpoint, sa: IkeSa, echo: bytes) -> tuple[ExchangeType, window.Payloads]:
-    """The rekey of a child SA that does not exist; a mere sign of life where the policy knows no child SAs."""
+    """The rekey of a child SA that does not exist; a mere sign of life where the policy knows no child SAs.
+
+    Short, so that it is never cut: each datagram in ``exchange.request`` is a probe."""
     connection = endpoint.connection_of(sa)
     if connection is None or not connection.children:
         return ExchangeType.INFORMATIONAL, []
     policy = connection.children[0]
-    protocol = policy.proposals[0].protocol
     return ExchangeType.CREATE_CHILD_SA, [
-        (Payload.NOTIFY, build_notify(Notify.REKEY_SA, protocol=protocol, spi=echo)),
-        (Payload.SA, build_sa(number_proposals(policy.proposals, echo))),
+        (Payload.NOTIFY, build_notify(Notify.REKEY_SA, protocol=policy.proposals[0].protocol, spi=echo)),
+        (Payload.SA, build_sa(number_proposals(policy.proposals[:1], echo))),
         (Payload.NONCE, endpoint.entropy(NONCE_LENGTH)),
-        (Payload.TSI, build_selectors(policy.local_ts)),
-        (Payload.TSR, build_selectors(policy.remote_ts)),
+        (Payload.TSI, build_selectors(policy.local_ts[:1])),
+        (Payload.TSR, build_selectors(policy.remote_ts[:1])),
     ]
 
 

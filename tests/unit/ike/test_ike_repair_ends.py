@@ -6,13 +6,14 @@ import pytest
 
 from ike_agreement import check_at_rest, live
 from ike_lost import LazyBackup, without_sync
-from ike_pair import LEFT_IP, RIGHT_IP, Packet, Side
+from ike_pair import LEFT_IP, RIGHT_IP, Packet, Side, child_policy, left_connection, right_connection
 from ike_steps import Steps, rekey_ike
 from ipsecha.ike.flags import ENCAPSULATE
 from ipsecha.ike.repair import MAX_ORPHANS
 from ipsecha.ike.window import REKEY_MESSAGE_ID
 from ipsecha.model.numbers import ExchangeType, Notify, Payload
 from ipsecha.model.records import IkeSa
+from ipsecha.model.selectors import selector_from_prefix
 from sync_steps import SyncSteps, failed_over, synchronising
 
 
@@ -120,3 +121,16 @@ def test_strangers_do_not_let_the_record_grow_while_the_peer_does_not_answer() -
         steps.b.endpoint.unknown_spi(spi, (LEFT_IP, 0), steps.now)
         steps.pass_time(0.1)
     assert 0 < orphans(steps.b) <= MAX_ORPHANS
+
+
+def test_a_probe_is_one_datagram_however_large_the_policy_is() -> None:
+    """Each datagram of the request in flight counts as a probe with a message ID of its own."""
+    many = tuple(selector_from_prefix(f"10.1.{number}.0/24") for number in range(200))
+    steps = Steps(
+        left=left_connection(children=(child_policy(local_ts=many),)),
+        right=right_connection(children=(child_policy(local="10.2.0.0/16", remote_ts=many),)),
+    )
+    (probe,) = probes(steps)
+    assert len(probe.data) < 500
+    steps.pair.queue.append(probe)
+    check_one(steps)
