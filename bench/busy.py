@@ -23,8 +23,8 @@ RATES = (10, 1000, 100_000)
 MANY, QUICK_MANY, MANY_RATE = 10_000, 4000, 10
 WARM_S, SECONDS, QUICK_SECONDS = 3.0, 6.0, 2.0
 TURN_S = 0.001
-SLOW_FACTOR = 20
-"""A slow SA asks for more every ten seconds or so: it is watched for longer."""
+LONGER = 5
+"""Slow SAs ask for more every ten seconds or so, outbound: they are watched for longer."""
 
 REVIEW_TURNS = 50
 LENGTH = 4
@@ -135,7 +135,7 @@ def run(context: Context) -> list[Figure]:
         found: dict[int, Load] = {}
         for rate in RATES:
             context.step(f"{rate:,} packets per second {way}")
-            longer = SLOW_FACTOR if rate == RATES[0] else 1
+            longer = LONGER if rate == RATES[0] else 1
             found[rate] = load(1, rate, longer * seconds, outbound=outbound)
             name = f"{rate:,} packets/s {way}"
             frames = Figure(name, found[rate].frames, "frames/s")
@@ -145,7 +145,7 @@ def run(context: Context) -> list[Figure]:
             held = Figure(name, found[rate].octets, "B/s", note=f"{name}: {found[rate].held} packets waited")
             figures += [frames, held]
         context.step(f"{many:,} busy SAs {way}")
-        busy = load(many, MANY_RATE, seconds, outbound=outbound)
+        busy = load(many, MANY_RATE, LONGER * seconds if outbound else seconds, outbound=outbound)
         name = f"{many:,} SAs, {MANY_RATE} packets/s each, {way}"
         figures += [
             Figure(name, busy.frames, "frames/s"),

@@ -20,6 +20,7 @@ from bench.accounting import resident
 from bench.figures import Context, Figure, Goal, Topic
 from bench.pairs import Half, Halves, make_sas
 from ipsecha.cluster import effects as fx
+from ipsecha.gateway.compaction import BATCH
 from ipsecha.gateway.garbage import keep_collections_short
 from ipsecha.gateway.status import sas_view, status_view
 from ipsecha.gateway.views import as_answer
@@ -30,6 +31,7 @@ CHILDREN = 2
 BUSY_SHARE = 10
 """One in so many child SAs has carried packets since its owner is alone."""
 WARM, PART = 2048, 32
+CHECKED_AT_ONCE = 4096
 KEPT, QUICK_KEPT = 20_000, 5_000
 SECONDS_GOAL, PAUSE_GOAL_MS = 10.0, 20.0
 STANDBY_GOAL, ACTIVE_GOAL = 2048, 4096
@@ -82,9 +84,9 @@ def _shown(half: Half) -> float:
     return half.pauses.longest
 
 
-def kept(count: int, active: bool) -> float:
+def kept(count: int, active: bool, thawed: bool = False) -> float:
     """Octets per IKE SA with one child SA, everything of each peer's own; ``active``: after a takeover, all timers
-    armed, no packet yet."""
+    armed, no packet yet; ``thawed``: and each SA has been an object for a moment since, CHECKED_AT_ONCE at a time."""
     keep_collections_short()
     loop = asyncio.new_event_loop()
     half, sas = Half(loop, 1), make_sas(WARM + count, 1000.0)
@@ -98,11 +100,24 @@ def kept(count: int, active: bool) -> float:
         while (due := endpoint.next_timer()) is not None and due <= 1000.0:
             endpoint.handle_timer(1000.0)
             endpoint.take_effects()
+    if thawed:
+        _use_all(half)
     gc.collect()
     octets = (resident() - before) / count
     half.close()
     loop.close()
     return octets
+
+
+def _use_all(half: Half) -> None:
+    """What a liveness check of each does to memory."""
+    sas, compaction = half.gateway.endpoint.sas, half.side.compaction
+    compaction.start()
+    for number, spi in enumerate(list(sas)):
+        sas.get(spi)
+        if number % CHECKED_AT_ONCE == CHECKED_AT_ONCE - 1:
+            for _ in range(CHECKED_AT_ONCE // BATCH + 2):
+                compaction._look()
 
 
 def _take_in(half: Half, sas: Iterator[IkeSa], count: int) -> None:
@@ -116,12 +131,14 @@ def run(context: Context) -> list[Figure]:
     with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
         context.step(f"memory of {few:,} IKE SAs")
         standby, active = pool.apply(kept, (few, False)), pool.apply(kept, (few, True))
+        checked = pool.apply(kept, (few, True, True))
         context.step(f"a backup joins {count:,} IKE SAs")
         found: Join = pool.apply(join, (count,))
     what = f"{count:,} IKE SAs and {CHILDREN * count:,} child SAs"
     return [
         Figure("memory per IKE SA and child SA, standby", standby, "B", goal=Goal(STANDBY_GOAL, "value")),
         Figure("memory per IKE SA and child SA, active, idle", active, "B", goal=Goal(ACTIVE_GOAL, "value")),
+        Figure("the same, each SA has been in use for a moment", checked, "B", goal=Goal(ACTIVE_GOAL, "value")),
         Figure(f"snapshot of {what}, CPU of both", found.cpu, "s", goal=Goal(SECONDS_GOAL, "value")),
         *(
             Figure(f"longest pause: {name}", 1e3 * seconds, "ms", goal=Goal(PAUSE_GOAL_MS, "value"))
