@@ -158,8 +158,10 @@ class WitnessServer:
                 ssl=self._tls,
                 ssl_handshake_timeout=HANDSHAKE_TIMEOUT_S,
             )
-        except OSError as error:  # TLS's among them
-            self._refuse(f"a connection that did not get done with TLS: {reason_of(error)}")
+        except ssl.SSLError as error:
+            self._refuse(f"TLS: {(error.reason or 'failed').lower().replace('_', ' ')}")
+        except OSError:
+            self._refuse("a connection that did not get done with TLS")
 
     async def _client(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
