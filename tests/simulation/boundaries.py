@@ -31,9 +31,10 @@ PATIENCE_S = 0.05
 STEP_S, LONGEST_STEP_S = 0.004, 0.1
 TAKEOVER_S = 3.0
 """After every fault there is one owner within so long."""
-ANSWERED_S = 25.0
-"""So long after a takeover every request has its answer: the longest is what two rekeys take that refuse each other,
-with pauses that double, and have met four times."""
+ANSWERED_S, REFUSED_S = 10.0, 25.0
+"""So long after a takeover every request has its answer; where IKE SAs are rekeyed, REFUSED_S: the longest is what the
+rekey of an IKE SA and that of its child SA take that refuse each other, with pauses that double, and have met four
+times."""
 PROTECTED_S = 8.0
 """So long after everything has been mended a backup is in sync."""
 PASSES_S = (0.06, 0.3, 0.8)
@@ -63,6 +64,7 @@ class Walk:
         self.variant = variant
         self.failovers = self.worlds = 0
         self.silent = any(_fault(event).silent for event in plan.events if event.what != PROOF)
+        self.answered_s = REFUSED_S if any("IKE rekey" in event.what for event in plan.events) else ANSWERED_S
         self.over: set[tuple[str, int]] = set()  # stories without a further act
         self.world: World
         self._unproven = self._renewed = False  # since the last proof; by stories that make new IKE SAs
@@ -79,7 +81,7 @@ class Walk:
             world.heartbeat_s = SPARSE_BEATS_S
         world.start(peers_after_s=(0.0, 0.01))
         self._until(self._protected, PROTECTED_S, "the members do not come up")
-        self._until(lambda: _at_rest(self._owner()) and _at_rest(world.peers[0]), ANSWERED_S, "no tunnel comes up")
+        self._until(lambda: _at_rest(self._owner()) and _at_rest(world.peers[0]), self.answered_s, "no tunnel comes up")
         self._exchange()
         world.begin_anew()
         self._proven()
@@ -143,7 +145,7 @@ class Walk:
         if not self._unproven:
             return
         world = self.world
-        self._until(self._calm, ANSWERED_S, "requests stay without an answer")
+        self._until(self._calm, self.answered_s, "requests stay without an answer")
         self._traffic()
         self._exchange()
         created = [when for when in world.record.initiations[world.sites[0].address] if when > self._proven_at]
@@ -162,7 +164,7 @@ class Walk:
         for node in (self.world.peers[0], self._owner()):
             check_liveness(node)
         self.world.run(STEP_S)
-        self._until(self._calm, ANSWERED_S, "a liveness check stays without an answer")
+        self._until(self._calm, self.answered_s, "a liveness check stays without an answer")
 
     def _mend(self) -> None:
         world = self.world

@@ -132,9 +132,10 @@ def fire(endpoint: IkeEndpoint, sa: IkeSa, now: float) -> None:
     if exchange.kind == ExchangeKind.REKEY_IKE:  # nothing of ours can have been sent behind it
         repair.due_at = math.inf
     elif exchange.kind != ExchangeKind.PROBE:
+        alone = len(exchange.request) == 1 and exchange.message_id + 1 == sa.next_request_id
         message_sync.set_aside(endpoint, sa, now)
         repair.lost = True
-        _send_probe(endpoint, sa, repair, now)
+        _send_probe(endpoint, sa, repair, now, exchange.request if alone else ())
     elif (repair.catching_up or not repair.repeated) and repair.repetitions < REPETITIONS:
         repair.repeated = True
         repair.repetitions += 1
@@ -146,13 +147,14 @@ def fire(endpoint: IkeEndpoint, sa: IkeSa, now: float) -> None:
         _give_up(endpoint, sa, repair, exchange, now)
 
 
-def _send_probe(endpoint: IkeEndpoint, sa: IkeSa, repair: Repair, now: float) -> None:
-    """One probe more, under the next message ID; those before are not answered."""
+def _send_probe(endpoint: IkeEndpoint, sa: IkeSa, repair: Repair, now: float, before: tuple[bytes, ...] = ()) -> None:
+    """One probe more, under the next message ID; those before are not answered.  ``before``: a request that was in
+    flight, repeated below the first probe, for a peer that has never had it takes no later one."""
     exchange = sa.exchange
     if exchange is None:
         echo = endpoint.new_child_spi(sa.local_spi)
         endpoint.release_child_spi(echo)
-        exchange = sa.exchange = Exchange(ExchangeKind.PROBE, 0, (), now, new_spi=echo.to_bytes(4, "big"))
+        exchange = sa.exchange = Exchange(ExchangeKind.PROBE, 0, before, now, new_spi=echo.to_bytes(4, "big"))
         endpoint.in_flight[sa.local_spi] = None
     exchange_type, payloads = _question(endpoint, sa, exchange.new_spi)
     datagrams = window.seal_request(endpoint, sa, exchange_type, payloads)

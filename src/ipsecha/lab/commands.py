@@ -28,9 +28,7 @@ from ipsecha.lab.scenes import PeerKind, in_namespaces
 
 _DIRECTORY = "ipsecha-lab-"
 
-app = typer.Typer(
-    no_args_is_help=True, add_completion=False, context_settings={"help_option_names": ["-h", "--help"]}
-)
+app = typer.Typer(no_args_is_help=True, add_completion=False, context_settings={"help_option_names": ["-h", "--help"]})
 
 
 @app.callback()

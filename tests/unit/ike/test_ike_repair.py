@@ -200,6 +200,35 @@ def test_any_one_packet_of_the_repair_may_be_lost(loses: int) -> None:
     check_working(side, peer)
 
 
+@pytest.mark.parametrize("cluster", ["left", "right"])
+@pytest.mark.parametrize("act", [delete_children, check_liveness, rekey_children])
+@pytest.mark.parametrize("lost", [0, 1, 2])
+def test_a_request_in_flight_that_the_peer_has_never_had_is_repeated_until_it_has(
+    act: Callable[[Side, float], None], cluster: str, lost: int
+) -> None:
+    """Its message ID is the one that the peer expects: no probe above it would be taken."""
+    pair, side, peer, backup = open_pair(cluster)
+    pair.network = lambda packet: []
+    act(side, pair.now)
+    pair.gather()
+    pair.queue.clear()
+    backup.lose()
+    count = 0
+
+    def network(packet: Packet) -> list[Packet]:
+        nonlocal count
+        count += packet.destination == peer.sa.local
+        return [] if packet.destination == peer.sa.local and count <= lost else [packet]
+
+    pair.network = network
+    before = set(live(peer))
+    backup.take_over()
+    assert side.sa.exchange is not None
+    pair.advance(REPAIRED_S + 1)
+    assert set(live(peer)) == before
+    check_working(side, peer)
+
+
 def test_the_next_owner_may_die_in_the_middle_of_the_repair() -> None:
     pair, side, peer, backup = open_pair("right")
     before = set(live(peer))
