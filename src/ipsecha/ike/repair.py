@@ -18,8 +18,8 @@ ID must not be used again.  A request that the record knows as being in flight i
 
 The peer's requests may be ahead of ours in the same way: it has had the answer to n, and our record has not.  Such a
 request is authentic, and proves by itself that n was answered, so a suspect takes it (IN_DOUBT, until the IKE SA is
-rekeyed).  Whoever plays back old requests gains nothing: those that we would take are the very ones whose effects were
-lost, each at most once, and only forwards.
+rekeyed).  Whoever plays back old requests gains little: those that we would take are the very ones whose effects were
+lost, each at most once, and only forwards.  A peer behind a NAT then seems to be where they came from, until it sends.
 
 Child SAs that were made or deleted in lost steps: a rekey finds out.  A peer that knows the child SA makes a new one
 with us, one that does not answers CHILD_SA_NOT_FOUND, and a new one follows.  ESP with an SPI that we do not know, from
