@@ -11,6 +11,9 @@ import hmac
 
 import msgspec
 
+from ipsecha.cluster.epoch import EPOCH_LIMIT
+from ipsecha.cluster.frames import CLOCK_LIMIT_S
+
 _TAG_LENGTH = 16
 
 
@@ -88,6 +91,9 @@ class BeatListener:
         try:
             beat = _decoder.decode(body)
         except (msgspec.DecodeError, UnicodeDecodeError):
+            self.refused += 1
+            return None
+        if not (0 <= beat.epoch < EPOCH_LIMIT and abs(beat.cluster_time) < CLOCK_LIMIT_S):
             self.refused += 1
             return None
         if beat.boot_id != self.boot_id or beat.counter <= self._counters.get(path, 0) or self._is_stale(beat):

@@ -11,10 +11,14 @@ from collections.abc import Sequence
 
 import msgspec
 
+from ipsecha.cluster.epoch import EPOCH_LIMIT
 from ipsecha.model.errors import ClusterError
 from ipsecha.model.records import LeaseEntry
 
 VERSION = 1
+CLOCK_LIMIT_S = 1e12
+"""Of the cluster's clock: what is not below it, or no number, would stop all timers for ever."""
+
 DELTAS = 1
 """A feature: ``Commit.deltas``."""
 _LEASE = struct.Struct(">IQQ")
@@ -219,6 +223,15 @@ def decode_frame(data: bytes) -> Frame | None:
         return decoder.decode(memoryview(data)[1:])
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ClusterError(f"frame of type {data[0]} on the synch channel: {error}") from None
+
+
+def check_reach(frame: Frame) -> None:
+    """Raises ClusterError for an epoch or a clock that nobody can have come to: the one would leave no room for a
+    successor, the other would stop all timers."""
+    if not (0 <= getattr(frame, "epoch", 0) < EPOCH_LIMIT and 0 <= getattr(frame, "highest_epoch", 0) < EPOCH_LIMIT):
+        raise ClusterError("a frame with an epoch that nobody can have reached")
+    if type(frame) is Hello and not abs(frame.cluster_time) < CLOCK_LIMIT_S:
+        raise ClusterError("a hello with a clock that nobody can have")
 
 
 def pack_leases(entries: Sequence[LeaseEntry]) -> bytes:

@@ -109,6 +109,7 @@ class PairMember(Judgement):
             if frame is None:
                 self.counters["unknown frame type"] += 1
                 return
+            frames.check_reach(frame)
             self.listener.heard()
             self._quiet_ticks = 0
             self._handle(frame, now)

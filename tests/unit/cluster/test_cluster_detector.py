@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ipsecha.cluster.detector import Beat, BeatListener, seal_beat
+from ipsecha.cluster.epoch import EPOCH_LIMIT
 
 KEY, BOOT = b"k" * 32, b"b" * 16
 
@@ -31,6 +34,12 @@ def test_a_fresh_beat_is_opened_and_keeps_the_partner_alive(listener: BeatListen
         assert listener.missed == 0
     assert not listener.silent
     assert listener.refused == 0
+
+
+@pytest.mark.parametrize(("epoch", "time"), [(EPOCH_LIMIT, 1000.0), (-1, 1000.0), (0x21, math.nan), (0x21, math.inf)])
+def test_what_no_member_can_have_come_to_is_refused(listener: BeatListener, epoch: int, time: float) -> None:
+    assert listener.open("lan", seal_beat(Beat(BOOT, 1, epoch, True, 2, time, 0x11), KEY)) is None
+    assert listener.refused == 1
 
 
 def test_three_ticks_without_anything_are_silence(listener: BeatListener) -> None:

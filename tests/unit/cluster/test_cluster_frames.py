@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 
 import msgspec
 import pytest
@@ -10,7 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ipsecha.cluster import frames
-from ipsecha.cluster.frames import Frame, decode_frame, encode_frame, pack_leases, unpack_leases
+from ipsecha.cluster.epoch import EPOCH_LIMIT
+from ipsecha.cluster.frames import Frame, check_reach, decode_frame, encode_frame, pack_leases, unpack_leases
+from ipsecha.cluster.pair import PairMember, PairSettings
 from ipsecha.model.errors import ClusterError
 from ipsecha.model.records import LeaseEntry
 
@@ -101,6 +104,30 @@ def test_spoiled_frames_raise_nothing_but_cluster_errors(frame: Frame, data: st.
 def test_octets_that_are_no_frame(data: bytes) -> None:
     with pytest.raises(ClusterError):
         decode_frame(data)
+
+
+HELLO = frames.Hello(1, "berlin", 0, b"b" * 16, True, 0x110, 2, b"k" * 32, 1000.0)
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        *(frames.Ack(epoch, 1) for epoch in (-1, EPOCH_LIMIT, 2**64 - 1)),
+        frames.SnapshotEnd(0x110, 1, EPOCH_LIMIT),
+        msgspec.structs.replace(HELLO, epoch=EPOCH_LIMIT),
+        *(msgspec.structs.replace(HELLO, cluster_time=time) for time in (math.nan, math.inf, -math.inf, 1e300)),
+    ],
+)
+def test_what_no_member_can_have_come_to_is_refused(frame: Frame) -> None:
+    """A successor of such an epoch could not be said any more, and such a clock would stop all timers."""
+    with pytest.raises(ClusterError, match="nobody can have"):
+        check_reach(frame)
+    alpha = PairMember(PairSettings("berlin", ("alpha", "beta"), 1), lambda count: bytes(count))
+    alpha.start(0.0, 1.0)
+    alpha.channel_up(0.0)
+    alpha.receive_frame(encode_frame(HELLO), 0.0)
+    alpha.receive_frame(encode_frame(frame), 0.0)
+    assert alpha.counters["malformed frame"] == 1
 
 
 @given(LEASES)
