@@ -22,8 +22,8 @@ def timeline(text: str) -> None:
     sys.stdout.write(f"{text}\n")
 
 
-DEATHS = [fault for fault in Fault if fault not in (Fault.PARTITION, Fault.CRASH_MID_REKEY)]
-"""Those after which the other member owns a tunnel that is the same: the others have plays of their own."""
+DEATHS = (Fault.KILL, Fault.LINK, Fault.SWITCHOVER, Fault.HANG)
+"""Those after which the other member owns a tunnel that is the same; the others have plays of their own."""
 
 
 def _requests(member: Member) -> int:
