@@ -284,6 +284,22 @@ def test_sas_pages(daemon: Daemon) -> None:
     assert ask(daemon, "sas").output == "no IKE SA\n"
 
 
+def test_sas_asks_for_as_many_pages_as_it_takes(daemon: Daemon) -> None:
+    """One answer of the daemon holds some hundred IKE SAs at most."""
+    daemon.sas = SasView((SA, SA), 200)
+    view = json.loads(ask(daemon, "sas", "--limit", 5, "--offset", 10, "--json").stdout)
+    assert [arguments for _, arguments in daemon.asked] == [
+        {"connection": "", "limit": 5, "offset": 10},
+        {"connection": "", "limit": 3, "offset": 12},
+        {"connection": "", "limit": 1, "offset": 14},
+    ]
+    assert view["total"] == 200
+    daemon.asked.clear()
+    daemon.sas = SasView((SA, SA), 2)
+    ask(daemon, "sas")
+    assert len(daemon.asked) == 1
+
+
 def test_json_is_the_view(daemon: Daemon) -> None:
     assert json.loads(ask(daemon, "status", "--json").stdout) == json.loads(json.dumps(as_answer(STATUS)))
     assert json.loads(ask(daemon, "sas", "--json").stdout)["sas"][0]["children"][0]["lease"]["exposure"] == 445
