@@ -128,7 +128,7 @@ class Voting(Restoring):
             self._act(proof, now)
             return
         self._proof = self._proof or proof
-        self._insists = self._insists or not proof
+        self._insists = self._insists or not proof or self.restored  # from a disk: anybody may have owned since
         if proof and not self._insists and not self.witness.connected:
             self._proof = False
             self._act(True, now)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
+
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ipsecha.cluster.effects import AskWitness
+from ipsecha.cluster.effects import AskWitness, SendBeat, SendFrame
 from ipsecha.cluster.epoch import EPOCH_LIMIT
 from ipsecha.cluster.frames import Hello, encode_frame
+from ipsecha.cluster.journal import Opening
 from ipsecha.cluster.pair import PairMember, PairSettings
 from ipsecha.cluster.witness import Kind, Ledger, Line, Reply, Request, WitnessClient
 from ipsecha.model.errors import ClusterError
@@ -203,6 +206,25 @@ def test_whoever_has_followed_an_owner_does_not_begin_anew_beside_it() -> None:
     assert set(asked_for) == {Kind.LOOK}
     assert not beta.owns
     assert box.line == Line()
+
+
+def test_saved_records_wait_for_the_witness() -> None:
+    """Both are back after a power cut, the witness is not: the partner's marker says that it has owned since."""
+    pair = [PairMember(PairSettings("berlin", ("alpha", "beta"), index, witness=True), os.urandom) for index in (0, 1)]
+    pair[0].restore(Opening("berlin", "alpha", True, E1, E1, E1), False, 60.0)
+    pair[1].restore(Opening("berlin", "beta", False, E2, E1, E2), False, 60.0)
+    for member in pair:
+        member.start(0.0, 0.0)
+        member.channel_up(0.0)
+    for tick in range(100):
+        for member, other in (pair, pair[::-1]):
+            member.handle_timer(tick / 10)
+            for effect in member.take_effects():
+                if isinstance(effect, SendFrame):
+                    other.receive_frame(effect.data, tick / 10)
+                elif isinstance(effect, SendBeat):
+                    other.beat_received("synch", effect.data, tick / 10)
+        assert not any(member.owns and member.lineage == E1 for member in pair)
 
 
 def test_after_a_refusal_a_member_waits_before_it_asks_again() -> None:
