@@ -83,7 +83,7 @@ def _unbounded(node: MemberNode) -> None:
 
     def unbound(live: LiveSa) -> None:
         bound(live)
-        live.out_lease.limit = live.end
+        live.out_lease._granted = live.out_lease.limit = live.end  # whatever is granted later
 
     def jump(child: ChildSa) -> tuple[int, int]:
         inbound, outbound = start_of(child)
