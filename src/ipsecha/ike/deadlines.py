@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 REKEY_RETRY_S = 30.0  # a rekey that came to nothing is tried again
 DELETE_GRACE_S = 60.0  # for a DELETE of what has expired to be answered
+SOONEST = 0.1  # of the liveness interval, in which the SAs of a new owner have their turns
 
 
 def next_deadline(endpoint: IkeEndpoint, sa: IkeSa) -> float:
@@ -35,7 +36,7 @@ def next_deadline(endpoint: IkeEndpoint, sa: IkeSa) -> float:
     else:
         connection = endpoint.connection_of(sa)
         if connection is not None and connection.dpd_s and not sa.flags & LEAVING:
-            when = min(when, _heard_at(endpoint, sa) + connection.dpd_s)
+            when = min(when, _silent_at(endpoint, sa, connection.dpd_s))
         if sa.queue:
             when = min(when, min(task.not_before for task in sa.queue))
     return min(when, endpoint.keepalives.get(sa.local_spi, math.inf))
@@ -86,16 +87,23 @@ def _rekey_due(sa: IkeSa, now: float) -> bool:
     return used_up or 0 < sa.rekey_at <= now
 
 
-def _heard_at(endpoint: IkeEndpoint, sa: IkeSa) -> float:
-    """The last sign of life that a record of another owner knows is old: liveness counts from the takeover."""
-    return max(sa.last_inbound_at, endpoint.active_since)
+def _silent_at(endpoint: IkeEndpoint, sa: IkeSa, dpd_s: float) -> float:
+    """When the peer has been silent for so long that it has to show that it lives.
+
+    The last sign of life that a record of another owner knows is old: it counts from the takeover, and sooner, for each
+    SA at a moment of its own, or all would be asked at once.
+    """
+    if sa.last_inbound_at >= endpoint.active_since:
+        return sa.last_inbound_at + dpd_s
+    fraction = int.from_bytes(sa.local_spi[-2:], "big") / 0x10000
+    return endpoint.active_since + dpd_s * (SOONEST + (1.0 - SOONEST) * fraction)
 
 
 def _silent(endpoint: IkeEndpoint, sa: IkeSa, connection: Connection | None, now: float) -> bool:
     """Whether the peer has to show that it lives (section 2.4)."""
     if connection is None or not connection.dpd_s or sa.flags & LEAVING:
         return False
-    return _heard_at(endpoint, sa) + connection.dpd_s <= now
+    return _silent_at(endpoint, sa, connection.dpd_s) <= now
 
 
 def _expire(endpoint: IkeEndpoint, sa: IkeSa, now: float) -> None:

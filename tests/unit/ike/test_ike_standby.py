@@ -244,3 +244,30 @@ def test_the_new_owner_brings_up_what_is_to_be_up() -> None:
 
 def fields(struct: object) -> dict[str, object]:
     return {name: getattr(struct, name) for name in struct.__struct_fields__}  # type: ignore[attr-defined]
+
+
+def test_after_a_takeover_the_peers_are_not_all_asked_at_once() -> None:
+    """Liveness counts from the takeover, each SA at a moment of its own within the interval, none later than it."""
+    pair = Pair(left_connection(dpd_s=0.0), right_connection(dpd_s=30.0, unique=False))
+    pair.establish()
+    backup = backup_of(pair.right)
+    record = encode_record(pair.right.sa)
+    for number in range(256):
+        sa = decode_record(record)
+        sa.spi_r = sa.spi_r[:6] + bytes((number, 0))
+        sa.children = ()
+        backup.endpoint.adopt(sa)
+    began = pair.now + 3600.0
+    backup.endpoint.activate(5, began)
+    asked: dict[int, int] = {}
+    while (when := backup.endpoint.next_timer()) is not None and when <= began + 30.0:
+        backup.endpoint.handle_timer(max(when, began))
+        sent = sum(isinstance(effect, Transmit) for effect in backup.endpoint.take_effects())
+        second = int(when - began)
+        asked[second] = asked.get(second, 0) + sent
+        if second > 29:
+            break
+    first = [second for second, count in asked.items() if count]
+    assert min(first) >= 3
+    assert sum(asked.get(second, 0) for second in range(5)) <= 60  # some of them repetitions
+    assert len(first) >= 25
