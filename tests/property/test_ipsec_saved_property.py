@@ -65,7 +65,7 @@ class SavedHistory(TakeoverHistory):
     def save(self) -> None:
         sad = self.owner.sad
         if sad.bounds is None:
-            sad.begin_saving()
+            sad.begin_saving(lambda: None)
         child = self.record_of(self.owner)
         self.under_way = Write(copy_of(child), sad.bounds_to_write([child], self.owner.now))
         self.check_held()
@@ -73,8 +73,8 @@ class SavedHistory(TakeoverHistory):
     @precondition(lambda self: self.under_way is not None)
     @rule()
     def written(self) -> None:
-        bounds = self.reach_the_disk()
-        self.owner.sad.bounds_written(bounds)
+        self.reach_the_disk()
+        self.owner.sad.bounds_written()
         self.check_held()
 
     def reach_the_disk(self) -> list[tuple[int, int, int]]:

@@ -6,13 +6,16 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import NamedTuple
 
+from ipsecha.cluster.journal import read_saved
 from ipsecha.cluster.pair import PairMember
 from ipsecha.ike.endpoint import IkeEndpoint
 from simulation import boundaries
 from simulation.full_variants import FULL_VARIANTS
 from simulation.play import judged
+from simulation.power import PowerVariant, judged_power
 from simulation.variants_handshakes import HANDSHAKE_VARIANTS, HANDSHAKES
 from simulation.variants_pair import PAIR_VARIANTS, judged_pair, spoken
+from simulation.variants_power import POWER_VARIANTS
 from simulation.variants_witness import VISIBLE, WITNESS_VARIANTS, judged_witnessed
 from simulation.violation import Violation
 from simulation.world import Variant, World
@@ -64,11 +67,21 @@ def _handshakes(seed: int, variant: Variant) -> World:
     return boundaries.replayed(boundaries.draw(seed, ("crash",), HANDSHAKES), variant)
 
 
+def _powered(seed: int, variant: PowerVariant) -> World:
+    return judged_power(seed, variant)
+
+
+def _what_of_power(variant: PowerVariant) -> str:
+    return _what(variant) if variant.read is read_saved else _first_sentence(variant.read.__doc__)
+
+
 def _all() -> Iterator[Broken]:
     for name, (variant, checkers) in FULL_VARIANTS.items():
         yield Broken("full", name, _what(variant), frozenset(checkers), partial(judged, variant=variant))
     for name, (variant, checkers) in HANDSHAKE_VARIANTS.items():
         yield Broken("boundaries", name, _what(variant), frozenset(checkers), partial(_handshakes, variant=variant))
+    for name, (powered, checkers) in POWER_VARIANTS.items():
+        yield Broken("power", name, _what_of_power(powered), frozenset(checkers), partial(_powered, variant=powered))
     for one in WITNESS_VARIANTS:
         yield Broken("witness", one.name, _first_sentence(one.what), VISIBLE, partial(judged_witnessed, one))
     for broken in PAIR_VARIANTS:

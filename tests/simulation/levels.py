@@ -5,6 +5,7 @@
 | pair | two ``PairMember``s around a model of a data plane | many failovers: ownership, leases, lanes, the channel |
 | witness | the same, with a witness and cuts between all three | nothing is excused |
 | boundaries | the whole, one story and one fault at every act of it | a failover in milliseconds |
+| power | the same; both members lose power at once and come back with what is on their disks | saved state |
 | full | members and peers of the product's own parts; only what is outside of them is simulated | everything |
 | trio | the same, and a witness | nothing is excused |
 | lazy | the same as full, with ``commit = "lazy"`` | what was lost is repaired |
@@ -28,6 +29,7 @@ from simulation.full_variants import FULL_VARIANTS
 from simulation.lazy import judged_lazily
 from simulation.narrator import narrated
 from simulation.plan import Plan
+from simulation.power import judged_power
 from simulation.third_box import witnessed
 from simulation.variants_pair import PAIR_VARIANTS, spoken
 from simulation.variants_witness import WITNESS_VARIANTS
@@ -139,13 +141,18 @@ def _replay_trio(plan: Plan, whole: bool = False) -> Outcome:
     return _traced(play.replayed(plan, witnessed(), narrated if whole else play.last_lines))
 
 
+def _judge_power(seed: int) -> Outcome:
+    return _outcome(judged_power(seed))
+
+
 LEVELS: dict[str, Level] = {
     "pair": Level(445, lambda seed: _replay_pair(cluster_faults.draw(seed)), cluster_faults.draw, _replay_pair),
     "witness": Level(
         80, lambda seed: _replay_witnessed(witness_world.draw(seed)), witness_world.draw, _replay_witnessed
     ),
     "boundaries": Level(450, lambda seed: _walked(boundaries.draw(seed)).outcome, boundaries.draw, _replay_walk),
-    "full": Level(17, lambda seed: _outcome(play.judged(seed)), play.draw, _replay_full),
+    "power": Level(5, _judge_power),
+    "full": Level(12, lambda seed: _outcome(play.judged(seed)), play.draw, _replay_full),
     "trio": Level(5, lambda seed: _outcome(play.judged(seed, witnessed())), _draw_trio, _replay_trio),
     "lazy": Level(3, lambda seed: _outcome(judged_lazily(seed))),
 }

@@ -60,6 +60,11 @@ class RaiseEpoch(msgspec.Struct, frozen=True):
     epoch: int
 
 
+class UseUp(msgspec.Struct, frozen=True):
+    """The saved state is about to be used: the file must not be believed a second time.  Answered by
+    ``PairMember.used_up``."""
+
+
 class AskWitness(msgspec.Struct, frozen=True):
     data: bytes
 
@@ -158,6 +163,7 @@ ClusterEffect = (
     | SetLeasing
     | BecomeActive
     | RaiseEpoch
+    | UseUp
     | AskWitness
     | ResetWitness
     | BecomeStandby

@@ -43,6 +43,7 @@ class Hello(msgspec.Struct, array_like=True, frozen=True):
     cluster_time: float
     lineage: int = 0  # epoch of the cold start that the sender's records go back to
     features: int = 0  # what the sender understands beyond the first version
+    from_disk: bool = False  # the records are saved ones, which nobody has confirmed yet
 
     def __repr__(self) -> str:  # without the key
         return f"Hello({self.cluster!r}, member {self.member_index}, epoch {self.epoch:#x}, active={self.active})"

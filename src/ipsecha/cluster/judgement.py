@@ -41,6 +41,8 @@ class Judgement(Voting):
             raise ClusterError("no switchover: the synch channel to the partner is down")
         if self.role is Role.STANDBY and self.in_sync:
             self._send(frames.SwitchoverRequest(self.epoch))
+        elif self.role is Role.ACTIVE and not self.marked:
+            raise ClusterError("no switchover: the disk does not know yet that this member is the owner")
         elif self.role is Role.ACTIVE and self.log.backup is BackupState.IN_SYNC:
             self.role = Role.HANDING_OVER
             self._handover = Handover(now + self.settings.handover_timeout_s)
@@ -131,7 +133,8 @@ class Judgement(Voting):
     def _prefer_healthier(self, now: float) -> None:
         """Hand over when the partner has more of the shared links than we have, for more than a moment."""
         reachable = self.channel_is_up and self.links_are_up and self.listener.missed == 0
-        weaker = reachable and self.partner_health > self.health and self.log.backup is BackupState.IN_SYNC
+        ready = self.log.backup is BackupState.IN_SYNC and self.marked
+        weaker = reachable and self.partner_health > self.health and ready
         self._weaker_ticks = self._weaker_ticks + 1 if weaker else 0
         if self._weaker_ticks >= 2:
             self._weaker_ticks = 0

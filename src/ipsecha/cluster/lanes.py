@@ -8,7 +8,7 @@ in lanes above ``c``:
     1       the backup, the owner being silent
     2       the owner, in doubt whether its handover arrived
     4, ...  whoever is left once the other is dead or has given up its records; unbounded
-    8, ...  whoever comes back with records from its disk; a lane above those that nobody had time to save
+    16, ... whoever comes back with records from its disk: above those that nobody had time to save
 
 Places 0 to 2 are one lane wide (``Leasing.LANE``).  Between 2 and 4 a lane stays empty: the backup may know a ceiling
 whose acknowledgement never came back.  Place 4 is also taken after proof of death: what the dead member did in its last
@@ -22,7 +22,7 @@ from ipsecha.model.leases import Leasing
 AFTER_SILENCE = 1
 IN_DOUBT = 2
 CERTAIN = 4
-RESTORED = 8
+RESTORED = 16
 
 
 class Rivalry:

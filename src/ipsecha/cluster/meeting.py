@@ -6,8 +6,8 @@ Both read the same two hellos and come to opposite conclusions, whatever happene
   with the higher epoch.  A member that came up alone, and empty, must not sweep away the SAs of one that has served for
   days.
 * One owner: it stays.
-* No owner: the records of the highest epoch; of the same epoch the owner's own before its backup's; then the first
-  member, with nothing.
+* No owner: the records of the highest epoch; of the same epoch the owner's own before its backup's, and those on a
+  disk, which are a moment older, behind both; then the first member, with nothing.
 
 Epochs only grow: where the owner that stays has the lower epoch, it takes a new one, and the other waits for that.
 """
@@ -56,4 +56,5 @@ def _outvoted(owner: Hello, other: Hello) -> bool:
 
 
 def _claim(hello: Hello) -> tuple[int, int, int]:
-    return (hello.epoch if hello.state_rank else -1, hello.state_rank, -hello.member_index)
+    rank = 0 if hello.from_disk else hello.state_rank
+    return (hello.epoch if hello.state_rank else -1, rank, -hello.member_index)

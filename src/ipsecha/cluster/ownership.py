@@ -78,6 +78,7 @@ class Ownership:
         self._first_epoch = 0  # no cold start takes a lower one
         self._owned = False  # our records are those of a former owner that nobody took over from, as far as we know
         self.restored = False  # our records come from the disk, and nobody has said yet that they are not old
+        self.marked = True  # where SAs are saved: the disk knows of the present ownership
         self._applied: int | None = None  # number of the owner's last frame; the next one must follow it
         self._greeted = False  # the partner said hello on this channel
         self._tick_at = 0.0
@@ -370,6 +371,7 @@ class Ownership:
             now,
             self.lineage,
             frames.DELTAS,
+            self.restored,
         )
 
     def _say_hello(self, now: float) -> None:

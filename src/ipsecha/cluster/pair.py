@@ -211,7 +211,7 @@ class PairMember(Judgement):
 
     def _claim(self, hello: Hello, now: float) -> None:
         """Nobody owns.  Records live on only where nobody else can have used them since."""
-        if self.restored and self.witness is None:
+        if self.restored:
             self._claim_restored(hello, now)
         elif self.witness is not None and (self.in_sync or self._owned):
             self._claim_records(hello, now)
@@ -308,7 +308,8 @@ class PairMember(Judgement):
             self._effects.append(fx.CloseJoin())
 
     def _on_switchover_request(self, frame: frames.SwitchoverRequest, now: float) -> None:
-        if frame.epoch == self.epoch and self.role is Role.ACTIVE and self.log.backup is BackupState.IN_SYNC:
+        ready = self.log.backup is BackupState.IN_SYNC and self.marked
+        if frame.epoch == self.epoch and self.role is Role.ACTIVE and ready:
             self.switchover(now)
 
     def _on_forward(self, frame: frames.Forward, now: float) -> None:

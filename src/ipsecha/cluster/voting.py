@@ -32,10 +32,6 @@ PROOF_TICKS = 3
 """So long a member that has proof waits for the witness's answer."""
 
 
-ROOM = 64
-"""Terms: more changes of ownership than a member can go through unheard."""
-
-
 class Voting(Restoring):
     """One of two members as it asks the witness."""
 
@@ -162,15 +158,11 @@ class Voting(Restoring):
         else:
             self._cold_start(now)
 
-    def _leave_room(self) -> None:
-        """The dead partner may have changed the owner a few times, unheard: leave its epochs behind (invariant I1)."""
-        self._highest_epoch = max(self._highest_epoch, self.epoch) + (ROOM << MEMBER_BITS)
-
     # Nobody owns, and the two of us talk
 
     def _give_up_records(self, now: float) -> None:
         """The partner is to go on with its records: ours are none from now on, and no vote for them counts."""
-        self.in_sync = self._owned = False
+        self.in_sync = self._owned = self.restored = False
         self._say_hello(now)
 
     def _claim_records(self, hello: Hello, now: float) -> None:
@@ -181,6 +173,10 @@ class Voting(Restoring):
             self._take_over(True, now)
         else:
             self._reclaim(now)
+
+    def _ask_about_restored(self, now: float) -> None:
+        self._insists = True
+        self._decide(True, now)
 
     def _claim_epoch(self, now: float) -> None:
         """One term is left out: in doubt, it may be that of the partner that has taken over."""
@@ -279,7 +275,12 @@ class Voting(Restoring):
         if not self._told_unreachable:
             self._told_unreachable = True
             self._report("witness-unreachable", "no answer from the witness, and the partner is gone: waiting", ERROR)
-        if self._waiting_ticks >= WAIT_TICKS and self.owns:
+        if self._waiting_ticks >= WAIT_TICKS and self._proof and self.restored:
+            self._proof = self._insists = False
+            self.witness.claim = None
+            self._report("saved-state", "not used: neither the partner nor the witness can confirm it", WARNING)
+            self._cold_start(now)
+        elif self._waiting_ticks >= WAIT_TICKS and self.owns:
             self._start_deadline = now
             self._step_down(Role.ISOLATED, "neither the partner nor the witness can be reached")
             if self.channel_is_up:

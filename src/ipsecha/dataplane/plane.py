@@ -107,18 +107,28 @@ class DataPlane(Protocol):
 
     def adopt_exact(self, entries: Iterable[LeaseEntry]) -> None: ...
 
-    def begin_saving(self) -> None:
-        """Records are saved from now on: no number goes beyond what has been saved (``ipsec.durable``)."""
+    def await_marker(self) -> None:
+        """SAs are saved, and the disk does not know yet who owns them now: numbers stay within a margin."""
+
+    def marked(self) -> None:
+        """The disk knows that this member is a backup; the next ownership begins with margins again."""
+
+    def begin_saving(self, near: Callable[[], None]) -> None:
+        """Records are saved from now on: no number goes beyond what has been saved (``ipsec.durable``).  ``near``: an
+        SA is coming near its bound."""
 
     def bounds_to_write(self, saved_now: Iterable[ChildSa], now: float) -> list[tuple[int, int, int]]:
         """Bounds (inbound SPI, inbound, outbound number) that the next write must hold, ``saved_now`` being the child
-        SAs in it."""
+        SAs whose records are in it."""
 
     def bounds_of(self, children: Iterable[ChildSa]) -> list[tuple[int, int, int]]:
         """The bounds that hold now, of those that have some."""
 
-    def bounds_written(self, written: Iterable[tuple[int, int, int]]) -> None:
-        """They are saved for good: numbers may go so far."""
+    def bounds_written(self) -> None:
+        """Those of the last ``bounds_to_write`` are saved for good: numbers may go so far."""
+
+    def rekey_near(self) -> None:
+        """The disk fails, and may still hold what it had: SAs that come near their bounds ask to be rekeyed."""
 
     def end_saving(self) -> None:
         """Nothing is saved any more."""

@@ -97,6 +97,7 @@ class PairSide:
             fx.Forwarded: self._forwarded,
             fx.ClusterReport: _report,
             fx.RaiseEpoch: lambda effect: self._take_place(effect.epoch),
+            fx.UseUp: self._use_up,
             fx.AskWitness: lambda effect: self.witness.send(effect.data) if self.witness is not None else None,
             fx.ResetWitness: lambda effect: self.witness.reset() if self.witness is not None else None,
         }
@@ -155,8 +156,9 @@ class PairSide:
                 self._carry_out_rest(effects[number + 1 :])
                 break
         self.gateway.endpoint.sharing.listening = self.member.replicates
-        if self.state_file is not None and effects:
+        if self.state_file is not None and effects and not self.member.restored:
             self.state_file.look()
+            self.member.marked = self.state_file.settled
         return bool(effects)
 
     def _carry_out_rest(self, effects: Sequence[fx.ClusterEffect]) -> None:
@@ -396,12 +398,33 @@ class PairSide:
             yield INITIATION + spi, record
 
     def _close_join(self, effect: fx.CloseJoin) -> None:
-        self.member.join_closed(self._lease_all(), self._now)
+        """Nobody is to take over from an owner that the disk does not know of."""
+        if self.state_file is None:
+            self._end_join()
+        else:
+            self.state_file.look()
+            self.state_file.when_marked(self._end_join)
+
+    def _end_join(self) -> None:
+        if self.member.log.closing:
+            self._now = self.gateway.clock.now()
+            self.member.join_closed(self._lease_all(), self._now)
+            self.gateway.wake()
 
     def _lease_all(self) -> list[LeaseEntry]:
         """Ceilings that were raised without a backup, for the one that has just received the records."""
         self.gateway.plane.set_leasing(Leasing.LEASED)
         return self.gateway.plane.lease_requests(self._now)
+
+    # Saved state
+
+    def _use_up(self, effect: fx.UseUp) -> None:
+        if self.state_file is not None:
+            self.state_file.use_up(self._used_up)
+
+    def _used_up(self, done: bool) -> None:
+        self.member.used_up(done, self.gateway.clock.now())
+        self.gateway.wake()
 
     # Small things
 

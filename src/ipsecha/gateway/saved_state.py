@@ -17,6 +17,7 @@ from ipsecha.gateway.state_disk import DiskThread, FileDisk, read_file
 from ipsecha.gateway.state_file import StateFile
 from ipsecha.ike.flags import CHANGING, OPEN
 from ipsecha.model.errors import ClusterError
+from ipsecha.model.leases import RESTORED_IN
 from ipsecha.model.records import IkeSa, decode_record
 
 log = logging.getLogger("ipsecha")
@@ -42,25 +43,27 @@ class SavedStateDisk:
         except (ClusterError, OSError) as error:
             log.error("saved state in %s is not used: %s", self._config.path, error)
             return
-        if saved is None:
-            return
-        self._side.member.restore(saved.opening, self._config.trust is Trust.ALWAYS, self._config.wait_s)
-        unreadable = adopt_saved(self._side.gateway, saved)
-        if saved.opening.owner:
-            log.info("saved state: %d IKE SAs of epoch %#x", len(saved.records) - unreadable, saved.opening.epoch)
-        if unreadable:
-            log.error("saved state: %d records cannot be read", unreadable)
+        if saved is not None:
+            restore_saved(self._side, saved, self._config.trust is Trust.ALWAYS, self._config.wait_s)
 
     def close(self) -> None:
         self._thread.close()
         self._disk.close()
 
 
-def opening_of(side: PairSide) -> Opening | None:
-    """What the member is at this moment, as its file says it; None while its saved records may still be wanted."""
+def restore_saved(side: PairSide, saved: Saved, trusted: bool, wait_s: float) -> None:
+    """Before the member starts: what was saved becomes what it knows."""
+    side.member.restore(saved.opening, trusted, wait_s)
+    unreadable = adopt_saved(side.gateway, saved)
+    if saved.opening.owner:
+        log.info("saved state: %d IKE SAs of epoch %#x", len(saved.records) - unreadable, saved.opening.epoch)
+    if unreadable:
+        log.error("saved state: %d records cannot be read", unreadable)
+
+
+def opening_of(side: PairSide) -> Opening:
+    """What the member is at this moment, as its file says it."""
     member = side.member
-    if member.restored or not member.epoch:
-        return None
     name = member.settings.members[member.settings.index]
     return Opening(member.settings.cluster, name, member.owns, member.epoch, member.lineage, member.highest_epoch)
 
@@ -89,6 +92,6 @@ def _move_to_bounds(sa: IkeSa, bounds: dict[int, tuple[int, int]]) -> None:
     sa.children = tuple(child for child in sa.children if child.spi_in in bounds)
     for child in sa.children:
         inbound, outbound = bounds[child.spi_in]
-        child.in_ceiling = child.in_known = max(child.in_ceiling, inbound)
+        child.in_ceiling = child.in_known = max(child.in_ceiling, inbound) + RESTORED_IN
         child.out_ceiling = max(child.out_ceiling, outbound)
     sa.flags |= OPEN | CHANGING

@@ -7,7 +7,9 @@ when it is complete; from then on changes are appended, until so much has been t
 same way.  One write is under way at a time, twice a second, in a thread; what it has made durable, and only that,
 raises the bounds of sequence numbers (``ipsec.durable``).
 
-Should the disk fail, the member goes on without: bounds end, the file goes, and it is said.
+Should the disk fail, the member goes on without: the file goes, and it is said; now and then it tries again.  While
+the file cannot even be removed its bounds hold, and so they do when the disk does not answer: SAs that come near them
+are rekeyed, for the file does not know the new ones.
 """
 
 from __future__ import annotations
@@ -27,6 +29,9 @@ log = logging.getLogger("ipsecha")
 
 _SPI_LENGTH = 8
 FLUSH_S = 0.5
+PATIENCE_TICKS = 10
+"""A write that takes so many flushes may never end: the tunnels must not wait for it."""
+
 PART = 256
 """Records of a new file in one write, and of those that have changed."""
 
@@ -68,8 +73,8 @@ class _File(msgspec.Struct):
 
 
 class StateFile:
-    """``describe`` says who this member is now; None: it has seen no owner yet, and what is on the disk stays.
-    ``note`` hears of each changed record."""
+    """``describe`` says who this member is now; with epoch 0 it has seen no owner yet.  ``note`` hears of each changed
+    record."""
 
     def __init__(
         self,
@@ -77,7 +82,7 @@ class StateFile:
         disk: Disk,
         key: bytes,
         entropy: Entropy,
-        describe: Callable[[], Opening | None],
+        describe: Callable[[], Opening],
         submit: Submit,
     ) -> None:
         self._gateway = gateway
@@ -88,14 +93,18 @@ class StateFile:
         self._submit = submit
         self._files: list[_File] = []
         self._opening: Opening | None = None
-        self._marked = True  # the disk knows of the present ownership
         self._dirty: dict[bytes, None] = {}
-        self._busy = self._begun = False
+        self._busy = self._urgent = False
+        self._busy_ticks = 0
+        self._removed = False  # there is nothing on the disk, after a failure
+        self._then: Callable[[], None] | None = None  # once the disk knows of the present ownership
+        self.marked = False  # it does
         self.failure = ""  # of the disk, for the operator
         self.writes = 0
         self.octets = 0
 
     def start(self) -> None:
+        self._gateway.plane.await_marker()
         self._gateway.loop.call_later(FLUSH_S, self._tick)
 
     def note(self, keys: list[bytes]) -> None:
@@ -106,39 +115,73 @@ class StateFile:
     def look(self) -> None:
         """The owner may have changed: what is on the disk must not be believed any more."""
         opening = self._describe()
-        if opening is None:
+        if not opening.epoch:
             return
         if self._opening is not None and (self._opening.owner, self._opening.epoch) == (opening.owner, opening.epoch):
             return
         self._opening = opening
         self._files.clear()
         self._dirty.clear()
-        self._marked = False
-        self._gateway.plane.end_saving()
+        self._then = None
+        self.marked = False
+        if not self._removed:
+            self._gateway.plane.await_marker()
         self._pump()
+
+    def when_marked(self, then: Callable[[], None]) -> None:
+        """Calls ``then`` once the disk knows of the present ownership, or as soon as it is known to fail; not at all
+        when the ownership changes before."""
+        if self.settled:
+            then()
+        else:
+            self._then = then
+
+    @property
+    def settled(self) -> bool:
+        """Whether the disk knows who owns the SAs, or will never know."""
+        return self.marked or bool(self.failure)
+
+    def use_up(self, then: Callable[[bool], None]) -> None:
+        """The records on the disk are about to be used: nobody is to believe them again.  Tells whether that is so."""
+        data = self._marker(self._describe())
+        self._submit(lambda: self._disk.replace(data), lambda error: then(error is None))
 
     @property
     def state(self) -> str:
         """For the operator: whether a power failure at this moment would cost SAs."""
         if self.failure:
             return f"failed: {self.failure}"
+        if self._busy_ticks >= PATIENCE_TICKS:
+            return "the disk does not answer"
         if self._files:
             return "being written" if self._files[0].waiting is not None else "complete"
-        if self._opening is None or not self._marked:
+        if self._opening is None or not self.marked:
             return "not yet"
         return "being written" if self._opening.owner else "marker"
 
     # Writing
 
     def _tick(self) -> None:
+        self._busy_ticks = self._busy_ticks + 1 if self._busy else 0
+        if self.failure or self._busy_ticks >= PATIENCE_TICKS:
+            self._gateway.plane.rekey_near()
+        if self.failure and not self._removed and not self._busy:
+            self._remove()
         self._pump()
         self._gateway.loop.call_later(FLUSH_S, self._tick)
 
+    def _soon(self) -> None:
+        """An SA comes near its bound: do not wait for the next tick."""
+        if not self._urgent:
+            self._urgent = True
+            self._gateway.loop.call_soon(self._pump)
+
     def _pump(self) -> None:
         """Have the next thing written, if nothing is under way."""
-        if self._busy or self._opening is None or self.failure:
+        self._urgent = False
+        if self._busy or self._opening is None or (self.failure and not self._removed):
             return
-        if not self._marked:
+        if not self.marked:
             self._mark(self._opening)
         elif not self._opening.owner:
             return
@@ -147,19 +190,30 @@ class StateFile:
         else:
             self._flush()
 
-    def _mark(self, opening: Opening) -> None:
+    def _marker(self, opening: Opening) -> bytes:
         seal = Seal(self._key, self._entropy)
-        marker = msgspec.structs.replace(opening, owner=False)
-        data = seal.beginning + seal.chunk(Write(marker))
+        return seal.beginning + seal.chunk(Write(msgspec.structs.replace(opening, owner=False)))
+
+    def _mark(self, opening: Opening) -> None:
+        data = self._marker(opening)
         self._write(lambda: self._disk.replace(data), lambda: self._have_marked(opening))
 
     def _have_marked(self, opening: Opening) -> None:
-        self._marked = opening == self._opening
+        self.marked, self.failure, self._removed = True, "", False
+        if opening.owner:
+            self._gateway.plane.begin_saving(self._soon)
+        else:
+            self._gateway.plane.await_marker()
+            self._gateway.plane.marked()
+        self._go_on()
         self._pump()
 
+    def _go_on(self) -> None:
+        then, self._then = self._then, None
+        if then is not None:
+            then()
+
     def _begin(self) -> None:
-        if not self._files:
-            self._gateway.plane.begin_saving()
         file = _File(Seal(self._key, self._entropy), iter(list(self._gateway.endpoint.sas)))
         file.size = len(file.seal.beginning)
         self._files.append(file)
@@ -190,7 +244,7 @@ class StateFile:
         if ends:
             jobs.append(self._disk.put_in_place)
         if jobs:
-            self._write(lambda: _run(jobs), lambda: self._have_flushed(wanted, new if ends else None))
+            self._write(lambda: _run(jobs), lambda: self._have_flushed(new if ends else None))
 
     def _append(self, jobs: list[Job], file: _File, write: Write) -> None:
         if not file.base or write.changes or write.bounds:
@@ -203,14 +257,14 @@ class StateFile:
             jobs.append(lambda: self._disk.append(data, is_new))
             self.octets += len(data)
 
-    def _have_flushed(self, written: list[Bound], complete: _File | None) -> None:
+    def _have_flushed(self, complete: _File | None) -> None:
         self.writes += 1
         if complete is not None and complete in self._files:
             complete.waiting = None
             complete.base = complete.size
             self._files = [complete]
         if self._files:
-            self._gateway.plane.bounds_written(written)
+            self._gateway.plane.bounds_written()
             if self._files[-1].waiting is not None or self._dirty:
                 self._gateway.loop.call_soon(self._pump)
 
@@ -230,13 +284,27 @@ class StateFile:
         self._submit(job, done)
 
     def _give_up(self, error: OSError) -> None:
-        """Nothing more can be saved: what is on the disk grows old, and must go."""
+        """What is on the disk grows old and must go; until it has, its bounds hold."""
+        if not self.failure:
+            log.error("saved state: %s: SAs are not saved any more", error.strerror or error)
         self.failure = error.strerror or str(error)
+        self.marked = False
         self._files.clear()
         self._dirty.clear()
-        self._gateway.plane.end_saving()
-        log.error("saved state: %s: SAs are not saved any more", self.failure)
-        self._submit(self._disk.remove, lambda error: None)
+        self._go_on()
+        if not self._removed:
+            self._remove()
+
+    def _remove(self) -> None:
+        """Again with each tick where it fails.  A disk that has let go of the file is tried again."""
+        self._busy = True
+        self._submit(self._disk.remove, self._have_removed)
+
+    def _have_removed(self, error: OSError | None) -> None:
+        self._busy = False
+        if error is None:
+            self._removed = True
+            self._gateway.plane.end_saving()
 
 
 def _run(jobs: list[Job]) -> None:

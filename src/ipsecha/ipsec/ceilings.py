@@ -85,6 +85,8 @@ class Ceilings:
         if live.lane_start and number > live.lane_start and not live.must_rekey_done:
             live.must_rekey_done = True
             self.events.must_rekey(live.spi_in)
+        if number > lease.bound:
+            self._note_use(live.spi_in)
         return number <= lease.limit
 
     def may_deliver(self, live: LiveSa, number: int, now: float) -> bool:
@@ -93,6 +95,8 @@ class Ceilings:
         if lease.wants_more(number):
             self._extend(live, inbound=lease.request(number, now, self.budget.widening))
             self._look_again(live, now + REVIEW_S)
+        if number > lease.bound:
+            self._note_use(live.spi_in)
         return number <= lease.limit
 
     def exhausted(self, live: LiveSa) -> None:
@@ -118,7 +122,7 @@ class Ceilings:
             live.out_lease.grant(child.out_ceiling)
 
     def _note_use(self, spi_in: int) -> None:
-        """A ceiling of the SA moves (``ipsec.durable``)."""
+        """A ceiling of the SA moves, or its bound is in the way (``ipsec.durable``)."""
 
     def _want(self, spi_in: int) -> None:
         if not self._wanting:

@@ -2,47 +2,85 @@
 
 A cluster that comes back after a power failure goes on beyond the *bounds* in its file.  So each child SA whose record
 has been saved has a pair of them, well ahead of its ceilings, and they hold in every mode of leasing, with a backup and
-without: a bound is the end of the SA's lease.  A first bound holds from the moment at which it is written; one that
-replaces it only once it has been written for good.  An SA that reaches half of the reserve is noted in passing, so that
-whoever saves looks at the busy ones only.
+without: a lease is neither used nor asked for beyond them.  A first bound holds from the moment at which it is written;
+one that replaces it only once it has been written for good.  An SA that reaches half of the reserve is noted in
+passing, so that whoever saves looks at the busy ones only.
+
+A new owner's numbers are beyond what the file of the one before says, and until its own marker is on the disk that file
+might still be believed.  Nobody waits for the marker: until then each SA has a *margin* above its ceilings, and whoever
+comes back with a file starts above the margins, too (``model.leases.RESTORED_IN``, ``lanes.RESTORED``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from ipsecha.ipsec.ceilings import Ceilings, PlaneEvents
 from ipsecha.ipsec.leases import CHANNEL_BUDGET
 from ipsecha.ipsec.live import LiveSa
-from ipsecha.model.leases import lane_width
+from ipsecha.model.leases import MARGIN_IN, MARGIN_OUT, lane_width
 from ipsecha.model.records import ChildSa
 
+RESERVE_S = 30.0
 INBOUND_RESERVE = 4096
-INBOUND_RESERVE_S = 30.0
-"""What a power failure costs an SA at most, in numbers, or at its rate; until it is rekeyed."""
-
 OUTBOUND_RESERVE = 1 << 18
+"""A bound is so far ahead at least, and as far as an SA comes in ``RESERVE_S``.  Inbound that is what a power failure
+costs an SA, until it is rekeyed."""
+
+LARGEST_RESERVE = 1 << 24
+"""Whatever the rate seems to be: a peer may skip numbers."""
+
+Bounds = tuple[int, int]
 
 
 class Durable(Ceilings):
-    """Bounds of child SAs by inbound SPI; None while nothing is saved."""
+    """Bounds of child SAs by inbound SPI; None while nothing is being saved."""
 
     def __init__(self, events: PlaneEvents, channel_budget: int = CHANNEL_BUDGET) -> None:
         super().__init__(events, channel_budget)
-        self.bounds: dict[int, tuple[int, int]] | None = None
+        self.bounds: dict[int, Bounds] | None = None
+        self.unmarked = False  # an older owner's file may still be believed
+        self._margins: dict[int, Bounds | None] = {}  # while that is so; None: no older owner knows the SA
+        self._under_way: dict[int, Bounds] = {}  # in the present write
         self._moved: set[int] = set()  # SAs whose ceilings have moved since the last write
-        self._above_lanes = 0  # that SAs which no packet has touched yet will skip
+        self._above_lanes = self._own_lanes = 0  # that SAs which no packet has touched yet will skip
+        self._own: set[int] = set()  # installed by this owner itself and not used yet: no number is spent
+        self._near: Callable[[], None] = _nobody
 
-    def begin_saving(self) -> None:
-        """A new file begins: no record is in it."""
+    # Whether there are bounds
+
+    def await_marker(self) -> list[LiveSa]:
+        """The ownership has changed, and the disk does not know: the SAs whose packets were held."""
+        if self.unmarked:
+            return []  # margins do not grow by being asked for twice
         self.end_saving()
+        self.unmarked = True
+        return self._rebound(self.lives)
+
+    def marked(self) -> None:
+        """The disk knows that we are a backup; should we take over, it will have to learn that, too."""
+        self._margins.clear()
+
+    def begin_saving(self, near: Callable[[], None]) -> list[LiveSa]:
+        """A new file begins: no record is in it.  ``near``: called when an SA comes near its bound.  Gives the SAs
+        whose packets were held."""
+        self._forget()
         self.bounds = {}
+        self._near = near
+        return self._rebound(self.lives)
 
     def end_saving(self) -> list[LiveSa]:
         """Nothing is saved any more, and nothing of it counts: the SAs whose packets were held."""
-        self.bounds = None
-        self._moved.clear()
+        self._forget()
         return self._rebound(self.lives)
+
+    def _forget(self) -> None:
+        self.bounds, self.unmarked, self._near = None, False, _nobody
+        self._margins.clear()
+        self._under_way.clear()
+        self._moved.clear()
+
+    # What is written
 
     def bounds_to_write(self, saved_now: Iterable[ChildSa], now: float) -> list[tuple[int, int, int]]:
         """The bounds that are to be in the next write: of child SAs whose records are in it for the first time
@@ -59,9 +97,10 @@ class Durable(Ceilings):
         moved, self._moved = self._moved, set()
         for spi_in in moved:
             live, bound = self.lives.get(spi_in), bounds.get(spi_in)
-            if live is not None and bound is not None and self._is_near(live.child, bound):
+            if live is not None and bound is not None and self._is_near(live, bound, now):
                 inbound, outbound = self._ahead(live.child, now)
-                wanted.append((spi_in, max(bound[0], inbound), max(bound[1], outbound)))
+                raised = self._under_way[spi_in] = max(bound[0], inbound), max(bound[1], outbound)
+                wanted.append((spi_in, *raised))
         return wanted
 
     def bounds_of(self, children: Iterable[ChildSa]) -> list[tuple[int, int, int]]:
@@ -69,69 +108,123 @@ class Durable(Ceilings):
         bounds = self.bounds or {}
         return [(child.spi_in, *bounds[child.spi_in]) for child in children if child.spi_in in bounds]
 
-    def bounds_written(self, written: Iterable[tuple[int, int, int]]) -> list[LiveSa]:
-        """These bounds are on the disk for good: the SAs whose packets were held."""
+    def bounds_written(self) -> list[LiveSa]:
+        """The last write is on the disk for good: the SAs whose packets were held."""
+        raised, self._under_way = self._under_way, {}
         if self.bounds is None:
             return []
-        raised = []
-        for spi_in, inbound, outbound in written:
-            before = self.bounds.get(spi_in)
-            if before is not None and (inbound, outbound) != before:
-                self.bounds[spi_in] = (max(before[0], inbound), max(before[1], outbound))
-                raised.append(spi_in)
+        self.bounds.update(raised)
         return self._rebound(raised)
 
-    def forget_bound(self, spi_in: int) -> None:
-        if self.bounds is not None:
-            self.bounds.pop(spi_in, None)
-            self._moved.discard(spi_in)
+    def rekey_near(self, now: float) -> None:
+        """The disk takes nothing any more, and may still hold what it had: SAs that come near their bounds are rekeyed,
+        for it does not know the new ones."""
+        for spi_in in self._moved:
+            live = self.lives.get(spi_in)
+            bound = None if live is None else self._bounds_of(live.child)
+            if live is None or bound is None or live.must_rekey_done:
+                continue
+            if self._is_near(live, bound, now):
+                live.must_rekey_done = True
+                self.events.must_rekey(spi_in)
+
+    # What holds
 
     def bind(self, live: LiveSa) -> None:
-        """An SA comes into use, or its leases begin anew: its bounds end them."""
-        if self.bounds is None:
-            return
-        bound = self.bounds.get(live.spi_in)
-        if bound is not None:
-            live.in_lease.bind(bound[0])
-            live.out_lease.bind(bound[1])
-            self._moved.add(live.spi_in)
+        """An SA comes into use: its bounds end its leases."""
+        bounds = self._bounds_of(live.child)
+        if bounds is not None:
+            live.in_lease.bind(bounds[0])
+            live.out_lease.bind(bounds[1])
+            self._note_use(live.spi_in)
+
+    def forget_bound(self, spi_in: int) -> None:
+        for kept in (self.bounds, self._margins, self._under_way):
+            if kept is not None:
+                kept.pop(spi_in, None)
+        self._moved.discard(spi_in)
+
+    def _born(self, spi_in: int) -> None:
+        """A child SA of this owner's own making: no file has it."""
+        self._own.add(spi_in)
+        if self.unmarked:
+            self._margins[spi_in] = None
+
+    def _bounds_of(self, child: ChildSa) -> Bounds | None:
+        if self.bounds is not None:
+            return self.bounds.get(child.spi_in)
+        if not self.unmarked:
+            return None
+        if child.spi_in not in self._margins:
+            self._margins[child.spi_in] = child.in_ceiling + MARGIN_IN, child.out_ceiling + MARGIN_OUT
+        return self._margins[child.spi_in]
 
     def _note_use(self, spi_in: int) -> None:
-        """A ceiling of the SA moves."""
-        if self.bounds is not None:
-            self._moved.add(spi_in)
+        if self.bounds is None:
+            if self.unmarked:
+                self._moved.add(spi_in)
+            return
+        self._moved.add(spi_in)
+        bound, live = self.bounds.get(spi_in), self.lives.get(spi_in)
+        if bound is not None and live is not None and spi_in not in self._under_way:
+            inbound, outbound = self._reached(live.child)
+            if inbound > bound[0] - INBOUND_RESERVE // 2 or outbound > bound[1] - OUTBOUND_RESERVE // 2:
+                self._near()
+
+    def _skip_margin(self, live: LiveSa, lanes: int) -> None:
+        """Numbers go on so many lanes further, and so does the margin: whoever comes back leaves room for that."""
+        margin = self._margins.get(live.spi_in)
+        if margin is not None:
+            margin = self._margins[live.spi_in] = margin[0], margin[1] + lanes * lane_width(live.esn)
+            live.out_lease.bind(margin[1])
 
     def _rebound(self, spis_in: Iterable[int]) -> list[LiveSa]:
         held = []
         for spi_in in spis_in:
             live = self.lives.get(spi_in)
             if live is not None:
-                bound = None if self.bounds is None else self.bounds.get(spi_in)
-                live.in_lease.bind(None if bound is None else bound[0])
-                live.out_lease.bind(None if bound is None else bound[1])
+                inbound, outbound = self._bounds_of(live.child) or (None, None)
+                live.in_lease.bind(inbound)
+                live.out_lease.bind(outbound)
                 if live.held_in or live.held_out:
                     held.append(live)
         return held
 
-    def _reached(self, child: ChildSa) -> tuple[int, int]:
-        """The highest numbers that may be in use, or are asked for; ``child`` may be a copy of what is octets, and then
-        does not know of the leases that came behind its record."""
+    def _reached(self, child: ChildSa) -> Bounds:
+        """The highest numbers that may be in use, or are asked for."""
         live = self.lives.get(child.spi_in)
         if live is None:
-            inbound, outbound = child.in_ceiling, child.out_ceiling
-            early = self._early.get(child.spi_in)
-            if early is not None:
-                inbound, outbound = max(inbound, early.in_ceiling), max(outbound, early.out_ceiling)
-            return inbound, outbound + self._above_lanes * lane_width(child.suite.esn)
+            lanes = self._own_lanes if child.spi_in in self._own else self._above_lanes
+            skipped = lanes * lane_width(child.suite.esn)
+            early = self._early.get(child.spi_in)  # of a record that is octets: they do not have its last ceilings
+            if early is None:
+                return child.in_ceiling, child.out_ceiling + skipped
+            return max(child.in_ceiling, early.in_ceiling), max(child.out_ceiling, early.out_ceiling) + skipped
         inbound = max(child.in_ceiling, live.in_lease.requested)
         return inbound, max(child.out_ceiling, live.out_lease.requested, live.next_out)
 
-    def _ahead(self, child: ChildSa, now: float) -> tuple[int, int]:
-        inbound, outbound = self._reached(child)
-        live = self.lives.get(child.spi_in)
-        rate = 0.0 if live is None else live.in_lease.rate(live.window.top, now)
-        return inbound + max(INBOUND_RESERVE, int(rate * INBOUND_RESERVE_S)), outbound + OUTBOUND_RESERVE
+    def _reserves(self, spi_in: int, now: float) -> Bounds:
+        live = self.lives.get(spi_in)
+        if live is None:
+            return INBOUND_RESERVE, OUTBOUND_RESERVE
+        inbound = live.in_lease.rate(live.window.top, now) * RESERVE_S
+        outbound = live.out_lease.rate(live.next_out, now) * RESERVE_S
+        return (
+            max(INBOUND_RESERVE, min(int(inbound), LARGEST_RESERVE)),
+            max(OUTBOUND_RESERVE, min(int(outbound), LARGEST_RESERVE)),
+        )
 
-    def _is_near(self, child: ChildSa, bound: tuple[int, int]) -> bool:
+    def _ahead(self, child: ChildSa, now: float) -> Bounds:
         inbound, outbound = self._reached(child)
-        return inbound > bound[0] - INBOUND_RESERVE // 2 or outbound > bound[1] - OUTBOUND_RESERVE // 2
+        more_in, more_out = self._reserves(child.spi_in, now)
+        return inbound + more_in, outbound + more_out
+
+    def _is_near(self, live: LiveSa, bound: Bounds, now: float) -> bool:
+        """Whether half of the reserve is used."""
+        inbound, outbound = self._reached(live.child)
+        more_in, more_out = self._reserves(live.spi_in, now)
+        return inbound > bound[0] - more_in // 2 or outbound > bound[1] - more_out // 2
+
+
+def _nobody() -> None:
+    """Nothing is saved, and nobody is to be told."""

@@ -61,13 +61,14 @@ class Lease:
         self._set_mark()
 
     def wants_more(self, number: int) -> bool:
-        """Whether half of what was asked for is used once ``number`` is; never at the end of the number space."""
-        return number > self.requested - (self.size + 1) // 2 and self.requested < self.end
+        """Whether half of what was asked for is used once ``number`` is; never at the end of the number space, nor at
+        the bound."""
+        return number > self.requested - (self.size + 1) // 2 and self.requested < min(self.end, self.bound)
 
     def request(self, number: int, now: float, widening: float) -> int:
         """Ask for more, ``number`` being the highest in use: the new ceiling to be acknowledged."""
         self.size = self._sized(number, now, widening)
-        self.requested = min(max(number + self.size, self.requested), self.end)
+        self.requested = max(self.requested, min(number + self.size, self.end, self.bound))
         self._set_mark()
         return self.requested
 
@@ -82,7 +83,7 @@ class Lease:
         return True
 
     def bind(self, bound: int | None) -> None:
-        """Nothing above ``bound`` is used, whatever is granted; None: nothing is saved."""
+        """Nothing above ``bound`` is used, whatever is granted, nor asked for; None: nothing is saved."""
         self.bound = _UNBOUND if bound is None else bound
         self.limit = min(self._granted, self.bound)
         self._set_mark()

@@ -52,10 +52,8 @@ class Sad(Durable):
         self._horizon_s = horizon_s
         self._path_mtu = path_mtu
         self._incarnation = 0
-        self._own_lanes = 0  # where child SAs of our own making begin, for as long as this ownership lasts
         self._exact: dict[int, tuple[int, int, int, int, int]] = {}
         self._settled: dict[int, int] = {}  # lanes that records not in use yet have skipped already, for a new backup
-        self._own: set[int] = set()  # installed by this owner itself and not used yet: no number is spent
 
     def __len__(self) -> int:
         return len(self.spd)
@@ -69,7 +67,7 @@ class Sad(Durable):
         if before is not None and before[1] is not child:
             keep_ceilings(child, before[1])
         if before is None and self.active and child.spi_in not in self._early and _is_unused(child):
-            self._own.add(child.spi_in)
+            self._born(child.spi_in)
         self._installed[child.spi_in] = (sa, child)
         early = self._early.pop(child.spi_in, None)
         if early is not None:
@@ -215,8 +213,8 @@ class Sad(Durable):
         live.learns = learns
         live.set_path_mtu(self._path_mtu(live.local[0], live.remote[0]))
         self._bound_by_mode(live)
-        self.bind(live)
         self.lives[spi_in] = live
+        self.bind(live)
         return live
 
     def _start_of(self, child: ChildSa) -> tuple[int, int]:
@@ -304,6 +302,7 @@ class Sad(Durable):
         for live in self.lives.values():
             live.child.out_ceiling += lanes * lane_width(live.esn)
             live.next_out = live.child.out_ceiling + 1
+            self._skip_margin(live, lanes)
             self._unshared.add(live.spi_in)
         self._above_lanes += lanes
         self._own_lanes += lanes

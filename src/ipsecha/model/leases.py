@@ -24,6 +24,15 @@ times before its jumps add up to 2^32, where a receiver that infers the high hal
 A2.2)."""
 
 
+MARGIN_IN = 1 << 16
+MARGIN_OUT = 1 << 18
+"""Where SAs are saved: how far beyond its ceilings a new owner goes before the disk knows of it."""
+
+RESTORED_IN = 2 * MARGIN_IN
+"""So far beyond the bound on the disk the inbound window of a restored SA begins: a switchover and the takeover that
+follows it may both be unknown to the disks.  Outbound see ``cluster.lanes``."""
+
+
 class Leasing(Enum):
     """What bounds the sequence numbers that the owner of an SA may use."""
 

@@ -43,7 +43,7 @@ def test_the_first_bounds_of_octets_cover_the_leases_that_came_behind_them(used_
     """I2 and I3 after a power failure: the file would name fewer numbers than the owner before has used."""
     side = Frozen()
     side.become_owner()
-    side.sad.begin_saving()
+    side.sad.begin_saving(lambda: None)
     if used_before:
         assert side.send(udp())
     ((spi, inbound, outbound),) = side.sad.bounds_to_write(side.copy().children, side.now)

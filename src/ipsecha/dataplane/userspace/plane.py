@@ -294,8 +294,14 @@ class UserspacePlane:
 
     # --- saved state
 
-    def begin_saving(self) -> None:
-        self._sad.begin_saving()
+    def await_marker(self) -> None:
+        self._release(self._sad.await_marker())
+
+    def marked(self) -> None:
+        self._sad.marked()
+
+    def begin_saving(self, near: Callable[[], None]) -> None:
+        self._release(self._sad.begin_saving(near))
 
     def bounds_to_write(self, saved_now: Iterable[ChildSa], now: float) -> list[tuple[int, int, int]]:
         return self._sad.bounds_to_write(saved_now, now)
@@ -303,8 +309,11 @@ class UserspacePlane:
     def bounds_of(self, children: Iterable[ChildSa]) -> list[tuple[int, int, int]]:
         return self._sad.bounds_of(children)
 
-    def bounds_written(self, written: Iterable[tuple[int, int, int]]) -> None:
-        self._release(self._sad.bounds_written(written))
+    def bounds_written(self) -> None:
+        self._release(self._sad.bounds_written())
+
+    def rekey_near(self) -> None:
+        self._sad.rekey_near(self._clock())
 
     def end_saving(self) -> None:
         self._release(self._sad.end_saving())
