@@ -51,19 +51,18 @@ from ipsecha.wire.payloads.selectors import build_selectors
 if TYPE_CHECKING:
     from ipsecha.ike.endpoint import IkeEndpoint
 
-PAUSE_S = 0.15
-"""Between two probes, or two transmissions of one."""
+PAUSE_S = 0.15  # between two probes, or two transmissions of one
 
 GRACE_S = 0.4
 """For the answer to a request that the record knows as being in flight."""
 
-PROBES = 8
-"""Without any answer."""
+PROBES = 8  # without any answer
 
 ANSWERS = 32
 """That are not the probe's own: a peer that gives so many does not repeat our SPI at all, and has taken every probe."""
 
 REPETITIONS = 2 * PROBES
+REPLACEMENTS = 256  # handshakes under way at a time
 
 MAX_ORPHANS = 16
 """Child SAs that only the peer knows and that wait for their DELETE: strangers name some, too."""
@@ -168,9 +167,7 @@ def _send_probe(endpoint: IkeEndpoint, sa: IkeSa, repair: Repair, now: float, be
 
 
 def _question(endpoint: IkeEndpoint, sa: IkeSa, echo: bytes) -> tuple[ExchangeType, window.Payloads]:
-    """The rekey of a child SA that does not exist; a mere sign of life where the policy knows no child SAs.
-
-    Short, so that it is never cut: each datagram in ``exchange.request`` is a probe."""
+    """The rekey of a child SA that does not exist, never cut into fragments; a sign of life where there is no child."""
     connection = endpoint.connection_of(sa)
     if connection is None or not connection.children:
         return ExchangeType.INFORMATIONAL, []
@@ -414,6 +411,9 @@ def hint(endpoint: IkeEndpoint, sa: IkeSa, now: float) -> None:
 
 def _give_up(endpoint: IkeEndpoint, sa: IkeSa, repair: Repair, exchange: Exchange, now: float) -> None:
     """No probe was answered.  The SA stays until the peer is known to be dead, or to have a new one with us."""
+    if len(endpoint.initiations) >= REPLACEMENTS:  # many are doomed: one after the other
+        repair.due_at = now + PAUSE_S
+        return
     repair.due_at = math.inf
     repair.doomed = True
     exchange.started_at, exchange.tries = now, 1

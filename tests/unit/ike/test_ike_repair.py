@@ -10,6 +10,7 @@ from ike_agreement import check_at_rest, live
 from ike_lost import LazyBackup, unknown_to, without_sync
 from ike_pair import LEFT_IP, RIGHT_IP, Packet, Pair, Side, left_connection, right_connection
 from ike_steps import Steps, types
+from ipsecha.ike import repair
 from ipsecha.ike.flags import CHANGING, IN_DOUBT, OPEN
 from ipsecha.ike.repair import PROBES
 from ipsecha.model.numbers import ExchangeType, Notify, Payload
@@ -135,6 +136,26 @@ def test_a_doomed_sa_is_replaced(remote: tuple[str, ...] | None) -> None:
     pair.advance(400.0)
     check_working(side, peer)
     assert "peer-dead" not in side.events
+
+
+def test_many_doomed_sas_are_replaced_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An outage that dooms thousands makes no storm of handshakes, and each waits for its turn."""
+    monkeypatch.setattr(repair, "REPLACEMENTS", 0)
+    pair = Pair(left_connection(), right_connection())
+    pair.establish()
+    without_sync(pair)
+    side, peer = pair.right, pair.left
+    backup = LazyBackup(pair, side)
+    backup.lose()
+    lose_sa(peer)
+    backup.take_over()
+    pair.advance(REPAIRED_S)
+    assert "doomed" not in side.events
+    assert not side.endpoint.initiations
+    monkeypatch.setattr(repair, "REPLACEMENTS", 1)
+    pair.advance(REPAIRED_S)
+    assert "replaced" in side.events
+    check_working(side, peer)
 
 
 def test_a_peer_that_cannot_be_reached_for_a_moment_keeps_its_sa() -> None:
