@@ -10,7 +10,7 @@ from ike_agreement import check_at_rest, live
 from ike_lost import LazyBackup, unknown_to, without_sync
 from ike_pair import LEFT_IP, RIGHT_IP, Packet, Pair, Side, left_connection, right_connection
 from ike_steps import Steps, types
-from ipsecha.ike import repair
+from ipsecha.ike import repair as repair_core
 from ipsecha.ike.flags import CHANGING, IN_DOUBT, OPEN
 from ipsecha.ike.repair import PROBES
 from ipsecha.model.numbers import ExchangeType, Notify, Payload
@@ -140,7 +140,7 @@ def test_a_doomed_sa_is_replaced(remote: tuple[str, ...] | None) -> None:
 
 def test_many_doomed_sas_are_replaced_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """An outage that dooms thousands makes no storm of handshakes, and each waits for its turn."""
-    monkeypatch.setattr(repair, "REPLACEMENTS", 0)
+    monkeypatch.setattr(repair_core, "REPLACEMENTS", 0)
     pair = Pair(left_connection(), right_connection())
     pair.establish()
     without_sync(pair)
@@ -152,7 +152,7 @@ def test_many_doomed_sas_are_replaced_a_few_at_a_time(monkeypatch: pytest.Monkey
     pair.advance(REPAIRED_S)
     assert "doomed" not in side.events
     assert not side.endpoint.initiations
-    monkeypatch.setattr(repair, "REPLACEMENTS", 1)
+    monkeypatch.setattr(repair_core, "REPLACEMENTS", 1)
     pair.advance(REPAIRED_S)
     assert "replaced" in side.events
     check_working(side, peer)
