@@ -1,5 +1,8 @@
-"""Both members lose power at once, under traffic, and come back with what they have saved: the peer, a real strongSwan or
-another ipsecha, keeps its IKE SA; no number is used twice, and nothing that is played back is delivered again."""
+"""Both members lose power at once, under traffic, and come back with what they have saved.
+
+The peer, a real strongSwan or another ipsecha, keeps its IKE SA; no number is used twice, and nothing that is played
+back is delivered again.
+"""
 
 from __future__ import annotations
 
