@@ -174,7 +174,7 @@ class World(Checkers):
         self.at(TCP_PATIENCE_S if host else 0.0, lambda: self.break_link(link))
 
     def pause(self, index: int, seconds: float) -> None:
-        self.note(f"pause {'ab'[index]} {seconds:.2f}")
+        self.note(f"pause {'abcd'[index]} {seconds:.2f}")
         node = self.nodes[index]
         node.paused_until = max(node.paused_until, self.time + seconds)
         self.faulty(seconds)

@@ -82,7 +82,7 @@ class WitnessedWorld(World):
         """Stop or start it; a new process knows what is on disk."""
         self.note(f"witness {'starts' if runs else 'stops'}")
         self.witness_runs = runs
-        self.ledger = self.ledger_type("test", ("a", "b"), self.kept(self.ledger.line))
+        self.ledger = self.ledger_type("test", self.ledger.members, self.kept(self.ledger.line))
         for node in self.nodes:
             if node.boot and node.gateway.to_witness:
                 self._disconnect(node)
@@ -129,7 +129,7 @@ class WitnessedWorld(World):
         def arrive() -> None:
             if not self.witness_runs:
                 return
-            reply = self.ledger.answer("ab"[node.index], data)
+            reply = self.ledger.answer(self.ledger.members[node.index], data)
             self._under_way((node.index, FROM), lambda: self._answered(node, gateway, connection, reply))
 
         if connection:

@@ -7,7 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ipsecha.cli.quantities import counted, grouped, lasting, octets, scaled
-from ipsecha.gateway.views import AfterTakeoverView, ClusterView, SharingView, StatusView
+from ipsecha.gateway.views import AfterTakeoverView, ClusterView, MirrorView, SharingView, StatusView
 
 _GOOD, _FAIR, _BAD = "bold green", "bold yellow", "bold red"
 _MAX_COUNTERS = 40
@@ -41,13 +41,13 @@ def _headline(view: StatusView) -> RenderableType:
 
 
 def _role_style(role: str) -> str:
-    return {"active": _GOOD, "standby": "bold cyan"}.get(role, _FAIR)
+    return {"active": _GOOD, "standby": "bold cyan", "mirror": "bold cyan"}.get(role, _FAIR)
 
 
 def _protection_style(cluster: ClusterView) -> str:
     if cluster.protection == "protected":
         return _GOOD
-    return _FAIR if cluster.protection in ("joining", "reconnecting") else _BAD
+    return _FAIR if cluster.protection in ("joining", "reconnecting", "mirror") else _BAD
 
 
 def _facts(view: StatusView) -> RenderableType:
@@ -90,6 +90,7 @@ def _cluster_facts(cluster: ClusterView) -> list[tuple[str, Text | str]]:
         facts.append(("repair", Text(f"{counted(cluster.suspects, 'IKE SA')} may have lost an update", _FAIR)))
     if cluster.sync_progress is not None:
         facts.append(("joining", _progress(cluster.sync_progress)))
+    facts += [(f"mirror {mirror.name}", _mirror(mirror)) for mirror in cluster.mirrors]
     if cluster.half_open is not None:
         facts += _sharing(cluster.half_open)
     if cluster.policies == "different":
@@ -139,6 +140,15 @@ def _sharing(half_open: SharingView) -> list[tuple[str, Text | str]]:
 
 def _is_there(cluster: ClusterView) -> bool:
     return cluster.partner_state == "connected"
+
+
+def _mirror(mirror: MirrorView) -> Text:
+    text = Text(mirror.state, style=_GOOD if mirror.state == "in sync" else _FAIR)
+    if mirror.progress is not None:
+        text.append(" ").append(_progress(mirror.progress))
+    if mirror.lag:
+        text.append(f", {counted(mirror.lag, 'commit')} behind")
+    return text
 
 
 def _progress(share: float) -> Text:

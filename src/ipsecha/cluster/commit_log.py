@@ -65,6 +65,11 @@ class CommitLog:
         """Numbered frames that an in-sync backup has not acknowledged."""
         return self.number - self.acknowledged if self.backup is BackupState.IN_SYNC else 0
 
+    @property
+    def leases_under_way(self) -> list[LeaseEntry]:
+        """Ceilings that the backup has been asked for and has not acknowledged."""
+        return [entry for _, entries in self._leases for entry in entries]
+
     def oldest_age(self, now: float) -> float:
         """Seconds for which the oldest unacknowledged frame has been waiting."""
         return now - self._sent_at[0][1] if self._sent_at else 0.0

@@ -28,6 +28,13 @@ class ResetChannel(msgspec.Struct, frozen=True):
     reason: str
 
 
+class ForMember(msgspec.Struct, frozen=True):
+    """Of a cluster of more than two: what concerns the channel to the member with this index."""
+
+    member: int
+    effect: SendFrame | ResetChannel
+
+
 class Released(msgspec.Struct, frozen=True):
     """All commits up to ``number`` are as safe as they can be: carry out what waited for them."""
 
@@ -129,6 +136,12 @@ class TakeSnapshot(msgspec.Struct, frozen=True):
     """A backup joins: call ``PairMember.snapshot`` with an iterator over all records."""
 
 
+class TakeMirrorSnapshot(msgspec.Struct, frozen=True):
+    """A mirror joins: call ``SeatedMember.mirror_snapshot`` with an iterator over all records."""
+
+    member: int
+
+
 class CloseJoin(msgspec.Struct, frozen=True):
     """The snapshot is through: switch the data plane to leases and call ``PairMember.join_closed`` with the exact
     counters of all SAs whose numbers went beyond their recorded ceilings."""
@@ -158,6 +171,7 @@ ClusterEffect = (
     SendFrame
     | SendBeat
     | ResetChannel
+    | ForMember
     | Released
     | Granted
     | SetLeasing
@@ -175,6 +189,7 @@ ClusterEffect = (
     | DiscardRecords
     | Suspect
     | TakeSnapshot
+    | TakeMirrorSnapshot
     | CloseJoin
     | ClockOffset
     | Forwarded

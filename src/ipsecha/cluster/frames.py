@@ -133,9 +133,10 @@ class Forward(msgspec.Struct, array_like=True, frozen=True):
 
 class Pulse(msgspec.Struct, array_like=True, frozen=True):
     """Nothing to say: the channel works.  Sent with every beat, since TCP alone does not tell an idle end that the
-    other one is gone."""
+    other one is gone.  ``cluster_time``: of the owner, for a mirror."""
 
     epoch: int
+    cluster_time: float = 0.0
 
 
 class PolicyDigest(msgspec.Struct, array_like=True, frozen=True):
@@ -167,6 +168,23 @@ class Touched(msgspec.Struct, array_like=True, frozen=True):
     keys: tuple[bytes, ...]
 
 
+class Standing(msgspec.Struct, array_like=True, frozen=True):
+    """Between members of a cluster of more than two: what the sender is.  ``partner``: the member (index) that has the
+    other seat, or whom a sender without a seat follows (-1: nobody); ``seats``: so many ``Seat`` frames it has received
+    on this channel."""
+
+    hello: Hello
+    seated: bool
+    partner: int
+    seats: int
+
+
+class Seat(msgspec.Struct, array_like=True, frozen=True):
+    """From the owner to a mirror in sync: it is the backup from here on, and what follows is what a backup gets."""
+
+    epoch: int
+
+
 Frame = (
     Hello
     | Join
@@ -183,6 +201,8 @@ Frame = (
     | Pulse
     | HalfOpen
     | Touched
+    | Standing
+    | Seat
     | PolicyDigest
 )
 
@@ -203,7 +223,12 @@ _TYPES: dict[int, type[Frame]] = {
     14: HalfOpen,
     15: Touched,
     16: PolicyDigest,
+    17: Standing,
+    18: Seat,
 }
+SEATING = (bytes((17,)), bytes((18,)))
+"""The first octets of frames that are never a pair's."""
+
 _OCTETS = {kind: bytes((number,)) for number, kind in _TYPES.items()}
 _DECODERS = {number: msgspec.msgpack.Decoder(kind) for number, kind in _TYPES.items()}
 _encoder = msgspec.msgpack.Encoder()

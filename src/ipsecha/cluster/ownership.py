@@ -36,11 +36,12 @@ class Role(Enum):
     STANDBY = "standby"
     ISOLATED = "isolated"
     HANDING_OVER = "handing over"
+    MIRROR = "mirror"  # of a cluster of more than two: see ``seating``
 
 
 class PairSettings(msgspec.Struct, frozen=True):
     cluster: str
-    members: tuple[str, str]
+    members: tuple[str, ...]  # of more than two, two are seated at a time: see ``seating``
     index: int  # of this member in ``members``
     heartbeat_s: float = 0.1
     missed_beats: int = 3
@@ -48,6 +49,7 @@ class PairSettings(msgspec.Struct, frozen=True):
     handover_timeout_s: float = 0.5
     stop_when_alone: bool = False  # after silence an owner stops serving instead of going on in its lane
     witness: bool = False  # a third box has a vote: see ``cluster.voting``
+    acks_all: bool = False  # of all mirrors in sync, too, not of the backup alone
 
 
 class Ownership:
@@ -55,6 +57,7 @@ class Ownership:
 
     def __init__(self, settings: PairSettings, entropy: Entropy) -> None:
         self.settings = settings
+        self.partner_index = int(settings.index == 0)
         self.role = Role.STARTING
         self.epoch = 0  # of the ownership that this member takes part in
         self.lineage = 0  # epoch of the cold start that our records go back to
@@ -138,7 +141,7 @@ class Ownership:
         """
         skip = self.rivalry.end(proven_innocent)
         if skip:
-            self._highest_epoch = next_epoch(max(self._highest_epoch, self.epoch), 1 - self.settings.index)
+            self._highest_epoch = next_epoch(max(self._highest_epoch, self.epoch), self.partner_index)
         return skip
 
     def _take_over(self, proof: bool, now: float, reason: str = "") -> None:
@@ -331,7 +334,12 @@ class Ownership:
 
     @property
     def _partner_name(self) -> str:
-        return self.settings.members[1 - self.settings.index]
+        return self.settings.members[self.partner_index]
+
+    @property
+    def partner_name(self) -> str:
+        """The member at the other seat."""
+        return self._partner_name
 
     @property
     def replicates(self) -> bool:

@@ -176,10 +176,10 @@ class PairMember(Judgement):
 
     def _on_hello(self, hello: Hello, now: float) -> None:
         mine = self.settings
-        if hello.version != frames.VERSION or hello.cluster != mine.cluster or hello.member_index != 1 - mine.index:
+        if hello.version != frames.VERSION or hello.cluster != mine.cluster or hello.member_index != self.partner_index:
             raise ClusterError(
                 f"hello of version {hello.version}, cluster {hello.cluster!r}, member {hello.member_index}: "
-                f"expected {frames.VERSION}, {mine.cluster!r}, {1 - mine.index}"
+                f"expected {frames.VERSION}, {mine.cluster!r}, {self.partner_index}"
             )
         reborn = self.partner is not None and self.partner.boot_id != hello.boot_id
         self.partner, self._greeted = hello, True

@@ -23,6 +23,14 @@ class BeatPath(msgspec.Struct, frozen=True):
     partner: Address
 
 
+def bound_socket(local: Address) -> socket.socket:
+    """Raises OSError where the address cannot be bound."""
+    family = socket.AF_INET6 if ":" in local[0] else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+    sock.bind(local)
+    return sock
+
+
 class Beats:
     """Sends a beat on all paths and hands over what comes in, with the name of the path."""
 
@@ -35,9 +43,7 @@ class Beats:
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Open one socket a path.  Raises OSError where an address cannot be bound."""
         for path in self._paths:
-            family = socket.AF_INET6 if ":" in path.local[0] else socket.AF_INET
-            sock = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
-            sock.bind(path.local)
+            sock = bound_socket(path.local)
             self._sockets.append((path, sock))
             loop.add_reader(sock, self._readable, path, sock)
 

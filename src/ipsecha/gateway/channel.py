@@ -111,12 +111,9 @@ class SynchChannel:
 
     async def start(self) -> None:
         """Listen and begin to look for the partner.  Raises OSError when the address cannot be bound."""
-        address = self._config.listen
-        family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
-        self._listener = socket.create_server(address, family=family, backlog=BACKLOG)
-        self._listener.setblocking(False)
+        self._listener = listener(self._config.listen)
         asyncio.get_running_loop().add_reader(self._listener, self._accept, self._listener)
-        self._seek()
+        self.seek()
 
     async def stop(self) -> None:
         if self._listener is not None:
@@ -154,17 +151,23 @@ class SynchChannel:
                 raw, source = listener.accept()
             except OSError:  # nothing more, or gone again
                 return
-            if not _same_host(source[0], self._config.partner[0]):
+            if not self.take(raw, source[0]):
                 raw.close()
                 self.refuse(f"a connection from {source[0]}, which is not the partner's address")
-            elif len(self._pending) >= PENDING_LIMIT:
-                raw.close()
-                self.refuse(f"more than {PENDING_LIMIT} connections that do not get done with TLS")
-            else:
-                raw.setblocking(False)
-                task = asyncio.get_running_loop().create_task(self._shake_hands(raw))
-                self._pending.add(task)
-                task.add_done_callback(self._pending.discard)
+
+    def take(self, raw: socket.socket, host: str) -> bool:
+        """A connection that came in from ``host``; whether that is the partner's."""
+        if not _same_host(host, self._config.partner[0]):
+            return False
+        if len(self._pending) >= PENDING_LIMIT:
+            raw.close()
+            self.refuse(f"more than {PENDING_LIMIT} connections that do not get done with TLS")
+        else:
+            raw.setblocking(False)
+            task = asyncio.get_running_loop().create_task(self._shake_hands(raw))
+            self._pending.add(task)
+            task.add_done_callback(self._pending.discard)
+        return True
 
     async def _shake_hands(self, raw: socket.socket) -> None:
         try:
@@ -188,7 +191,8 @@ class SynchChannel:
 
     # Dialling
 
-    def _seek(self) -> None:
+    def seek(self) -> None:
+        """Look for the partner until it is found."""
         if self._dialler is None or self._dialler.done():
             self._dialler = asyncio.get_running_loop().create_task(self._dial_until_up())
 
@@ -244,7 +248,7 @@ class SynchChannel:
     def link_down(self, link: _Link) -> None:
         if link is self._link:
             self._link = None
-            self._seek()
+            self.seek()
             self._events.down(LossReason.LOST)
 
     def frame_received(self, link: _Link, frame: bytes) -> None:
@@ -297,6 +301,14 @@ class _Link(asyncio.Protocol):
             offset = end
         if offset:
             del buffer[:offset]
+
+
+def listener(address: Address) -> socket.socket:
+    """Raises OSError when the address cannot be bound."""
+    family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+    listening = socket.create_server(address, family=family, backlog=BACKLOG)
+    listening.setblocking(False)
+    return listening
 
 
 def _same_host(one: str, other: str) -> bool:

@@ -150,8 +150,7 @@ class Commands:
 
     def _require_owner(self) -> None:
         if self._side is not None and not self._side.member.owns:
-            partner = self._side.member.settings.members[1 - self._side.member.settings.index]
-            raise ControlError("not-active", f"this member does not own the SAs: ask {partner}")
+            raise ControlError("not-active", f"this member does not own the SAs: ask {self._side.member.partner_name}")
         if self._gateway.divert is not None:
             raise ControlError("not-active", "a switchover is under way: ask again in a moment")
 

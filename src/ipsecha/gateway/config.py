@@ -15,6 +15,7 @@ from ipsecha.gateway.config_cluster import outer_addresses, read_cluster
 from ipsecha.gateway.config_connections import read_connections
 from ipsecha.gateway.config_member import policy_path, read_member
 from ipsecha.gateway.config_model import (
+    Acks,
     Alone,
     BeatPathConfig,
     ClusterAddress,
@@ -37,6 +38,7 @@ from ipsecha.model.errors import CryptoError
 from ipsecha.model.policy import AfterFailover, IkeLimits, Policy
 
 __all__ = [
+    "Acks",
     "Alone",
     "BeatPathConfig",
     "ClusterAddress",

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from ipsecha.cluster.witness import NAME
 from ipsecha.gateway import config_values as values
-from ipsecha.gateway.config_model import Alone, ClusterAddress, ClusterConfig, ClusterMode, CommitMode
+from ipsecha.gateway.config_model import Acks, Alone, ClusterAddress, ClusterConfig, ClusterMode, CommitMode
 from ipsecha.gateway.config_table import Table
 from ipsecha.model.policy import AfterFailover
 
 OUTER = "outer"
 """The role of the link towards the peers; its shared addresses are the default for ``local`` of connections."""
+
+MAX_MEMBERS = 4
 
 _PLAIN = ClusterConfig(name="", mode=ClusterMode.HOT_STANDBY, members=())
 
@@ -20,7 +22,7 @@ def read_cluster(root: Table) -> ClusterConfig | None:
         return None
     table = root.table("cluster")
     name = table.require("name", values.name, 'the name of the cluster such as "berlin"')
-    members = table.require_list("members", values.member_name, 'the names of both members such as ["alpha", "beta"]')
+    members = table.require_list("members", values.member_name, 'the names of the members such as ["alpha", "beta"]')
     config = ClusterConfig(
         name=name or "",
         mode=table.get("mode", values.choice(ClusterMode), _PLAIN.mode),
@@ -31,6 +33,7 @@ def read_cluster(root: Table) -> ClusterConfig | None:
         missed_beats=table.get("missed_beats", values.integer(2, 100), _PLAIN.missed_beats),
         alone=table.get("alone", values.choice(Alone), _PLAIN.alone),
         commit=table.get("commit", values.choice(CommitMode), _PLAIN.commit),
+        acks=table.get("acks", values.choice(Acks), _PLAIN.acks),
         witness=table.get("witness", values.endpoint, None),
         start_wait_s=table.get("start_wait", values.duration(0.1, 600.0), _PLAIN.start_wait_s),
         after_failover=AfterFailover(
@@ -39,17 +42,25 @@ def read_cluster(root: Table) -> ClusterConfig | None:
         ),
     )
     table.finish()
+    _check_members(table, members)
+    if config.start_wait_s < config.heartbeat_s * config.missed_beats:
+        silence = values.duration_text(round(config.heartbeat_s * config.missed_beats, 6))
+        table.problem("start_wait", f"expected at least the time after which a partner counts as silent ({silence})")
+    if len(members) > 2 and config.commit is CommitMode.LAZY:
+        table.problem("commit", 'expected "strict" with more than two members')
+    if len(members) == 2 and config.acks is Acks.ALL:
+        table.problem("acks", "is not used: with two members there is one backup")
+    return config
+
+
+def _check_members(table: Table, members: tuple[str, ...]) -> None:
     count = table.length("members")
-    if count not in (0, 2):
-        table.problem("members", f"expected the two members of a hot-standby pair, found {count}")
+    if count != 0 and not 2 <= count <= MAX_MEMBERS:
+        table.problem("members", f"expected two to {MAX_MEMBERS} members, found {count}")
     if NAME in members:
         table.problem("members", f'"{NAME}" is the name of the witness, not of a member')
     if len(set(members)) != len(members):
         table.problem("members", "expected names that differ, found one twice")
-    if config.start_wait_s < config.heartbeat_s * config.missed_beats:
-        silence = values.duration_text(round(config.heartbeat_s * config.missed_beats, 6))
-        table.problem("start_wait", f"expected at least the time after which a partner counts as silent ({silence})")
-    return config
 
 
 def _read_addresses(table: Table) -> tuple[ClusterAddress, ...]:

@@ -99,7 +99,7 @@ def _read_cluster_link(
     below = values.path_below(root.source.path.parent)
     listen = table.require("listen", values.endpoint, 'our side of the cluster link such as "10.99.0.1:4600"')
     peers = _read_peers(table, name, cluster)
-    beats = tuple(path for path in map(_read_beat_path, table.named_tables("beats")) if path is not None)
+    beats = tuple(path for each in table.named_tables("beats") for path in _read_beat_paths(each, name, cluster))
     _check_identity(table, name, files)
     paths = {key: table.get(key, below, Path()) for key in ("certificate", "private_key", "ca")}
     table.finish()
@@ -107,6 +107,8 @@ def _read_cluster_link(
         return None
     if listen in peers.values():
         table.problem("peers", "expected the other member's address, found our own")
+    if len({address[0] for address in peers.values()}) != len(peers):
+        table.problem("peers", "expected a host of its own for each member, found one twice")
     return ClusterLinkConfig(listen, peers, **paths, beats=beats)
 
 
@@ -117,13 +119,36 @@ def _read_peers(table: Table, name: str | None, cluster: ClusterConfig) -> dict[
         address = entries.get(peer, values.endpoint, None)
         if peer not in cluster.members or peer == name:
             others = [member for member in cluster.members if member != name]
-            entries.problem(peer, "is not the other member of the cluster", nearest_name(peer, others))
+            what = "the other member" if len(others) == 1 else "another member"
+            entries.problem(peer, f"is not {what} of the cluster", nearest_name(peer, others))
         elif address is not None:
             peers[peer] = address
     for member in cluster.members:
         if name in cluster.members and member != name and not entries.has(member):
             table.problem("peers", f'"{member}" is missing: expected its address such as "10.99.0.2:4600"')
     return peers
+
+
+def _read_beat_paths(table: Table, name: str | None, cluster: ClusterConfig) -> tuple[BeatPathConfig, ...]:
+    if len(cluster.members) > 2:
+        return _read_beat_mesh(table, name, cluster)
+    path = _read_beat_path(table)
+    return (path,) if path is not None else ()
+
+
+def _read_beat_mesh(table: Table, name: str | None, cluster: ClusterConfig) -> tuple[BeatPathConfig, ...]:
+    """With more than two members ``partners`` has the addresses of all others."""
+    local = table.require("local", values.endpoint, 'our address such as "192.0.2.11:4601"')
+    partners = table.table("partners")
+    paths = []
+    for member in cluster.members:
+        if member != name:
+            partner = partners.require(member, values.endpoint, f'the address of "{member}" such as "192.0.2.12:4601"')
+            if local is not None and partner is not None:
+                paths.append(BeatPathConfig(table.name, local, partner, member))
+    partners.finish()
+    table.finish()
+    return tuple(paths)
 
 
 def _read_beat_path(table: Table) -> BeatPathConfig | None:
@@ -161,6 +186,8 @@ def _read_persistence(root: Table, cluster: ClusterConfig | None, files: SecretF
     table.finish()
     if cluster is None:
         table.problem("", "is not used: the policy has no [cluster], so this is a single gateway")
+    elif len(cluster.members) > 2:
+        table.problem("", "is not there for more than two members")
     if path is not None and not path.parent.is_dir() and not files.skip:
         table.problem("path", f"the directory {str(path.parent)!r} does not exist")
     return PersistenceConfig(path, key, trust, wait_s) if path is not None and key is not None else None

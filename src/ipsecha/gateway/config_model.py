@@ -32,6 +32,13 @@ class CommitMode(Enum):
     LAZY = "lazy"  # at once, where the backup knows that it may know too little
 
 
+class Acks(Enum):
+    """Whose acknowledgement a step waits for, in a cluster of more than two."""
+
+    ONE = "one"  # the backup's
+    ALL = "all"  # that of the mirrors in sync, too
+
+
 class ClusterAddress(msgspec.Struct, frozen=True):
     """An address that the cluster shows to the world; ``link`` is a role that each member maps to an interface."""
 
@@ -43,7 +50,7 @@ class ClusterAddress(msgspec.Struct, frozen=True):
 class ClusterConfig(msgspec.Struct, frozen=True):
     name: str
     mode: ClusterMode
-    members: tuple[str, ...]  # a member's index is its position: the second dials the first
+    members: tuple[str, ...]  # a member's index is its position: of two, the later one dials
     addresses: tuple[ClusterAddress, ...] = ()
     horizon_s: float = 0.1  # of inbound counter leases: bounds the loss after a failover
     heartbeat_s: float = 0.1
@@ -51,6 +58,7 @@ class ClusterConfig(msgspec.Struct, frozen=True):
     alone: Alone = Alone.CONTINUE
     commit: CommitMode = CommitMode.STRICT
     witness: Address | None = None  # a third box with a vote
+    acks: Acks = Acks.ONE
     start_wait_s: float = 3.0  # how long a member that starts looks for its partner before it goes on alone
     after_failover: AfterFailover = AfterFailover()
 
@@ -61,6 +69,7 @@ class BeatPathConfig(msgspec.Struct, frozen=True):
     name: str
     local: Address
     partner: Address
+    member: str = ""  # whose address ``partner`` is, where there is more than one other
 
 
 class ClusterLinkConfig(msgspec.Struct, frozen=True):

@@ -9,6 +9,7 @@ import msgspec
 
 from ipsecha.cluster.witness import NAME
 from ipsecha.gateway import config_values as values
+from ipsecha.gateway.config_cluster import MAX_MEMBERS
 from ipsecha.gateway.config_problems import ProblemList
 from ipsecha.gateway.config_secrets import SecretFiles, common_name
 from ipsecha.gateway.config_source import read_source
@@ -37,15 +38,15 @@ def load_witness(path: Path | str, *, wall_time: float | None = None) -> Witness
     root = Table(source, problems)
     below = values.path_below(source.path.parent)
     cluster = root.require("cluster", values.name, 'the name of the cluster such as "berlin"')
-    members = root.require_list("members", values.member_name, 'the names of both members such as ["alpha", "beta"]')
+    members = root.require_list("members", values.member_name, 'the names of the members such as ["alpha", "beta"]')
     listen = root.require("listen", values.endpoint, 'our address such as "192.0.2.50:4603"')
     state = root.get("state", below, DEFAULT_STATE)
     files = SecretFiles(source.path.parent, time.time() if wall_time is None else wall_time)
     _check_identity(root, files)
     paths = {key: root.get(key, below, Path()) for key in ("certificate", "private_key", "ca")}
     root.finish()
-    if root.length("members") not in (0, 2) or len(set(members)) != len(members):
-        root.problem("members", "expected the two members of a hot-standby pair")
+    if root.length("members") not in (0, *range(2, MAX_MEMBERS + 1)) or len(set(members)) != len(members):
+        root.problem("members", f"expected the two to {MAX_MEMBERS} members of a cluster")
     problems.raise_if_failed()
     assert cluster is not None
     assert listen is not None

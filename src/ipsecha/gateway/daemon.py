@@ -12,17 +12,28 @@ import time
 from pathlib import Path
 
 from ipsecha.cluster.pair import PairMember, PairSettings
+from ipsecha.cluster.seating import SeatedMember
 from ipsecha.dataplane.userspace.loopback import LoopbackDevice
 from ipsecha.dataplane.userspace.netlink import NetlinkThread
 from ipsecha.dataplane.userspace.plane import PlaneConfig, UserspacePlane
 from ipsecha.gateway.beats import BeatPath, Beats
-from ipsecha.gateway.channel import ChannelConfig, ChannelEvents, SynchChannel
+from ipsecha.gateway.channel import ChannelEvents, SynchChannel
 from ipsecha.gateway.clock import ClusterClock
 from ipsecha.gateway.commands import Commands
-from ipsecha.gateway.config import Alone, ClusterConfig, CommitMode, LoadedConfig, MemberConfig, load_member
+from ipsecha.gateway.config import (
+    Acks,
+    Alone,
+    ClusterConfig,
+    ClusterLinkConfig,
+    CommitMode,
+    LoadedConfig,
+    MemberConfig,
+    load_member,
+)
 from ipsecha.gateway.control import ControlServer
 from ipsecha.gateway.core import Gateway
 from ipsecha.gateway.garbage import keep_collections_short
+from ipsecha.gateway.mirrors import MirrorSide, channel_config, mirror_side, refused_peer
 from ipsecha.gateway.pair_side import PairSide
 from ipsecha.gateway.policy_digest import digest_of
 from ipsecha.gateway.saved_state import SavedStateDisk
@@ -94,7 +105,7 @@ class Daemon:
         self.gateway.plane = _plane(config, self.gateway)
         self.side: PairSide | None = None
         if config.cluster is not None and config.member.cluster is not None:
-            self.side = _pair_side(self.gateway, config.cluster, config.member)
+            self.side = _cluster_side(self.gateway, config.cluster, config.member)
             self.gateway.cluster = self.side
             self.side.member.has_read(digest_of(config))
             if config.cluster.commit is CommitMode.LAZY:
@@ -176,45 +187,40 @@ def _plane(config: LoadedConfig, gateway: Gateway) -> UserspacePlane:
     return UserspacePlane(config.policy, gateway, gateway.on_ike, config=settings, inner=inner, clock=gateway.clock.now)
 
 
-def _pair_side(gateway: Gateway, cluster: ClusterConfig, member: MemberConfig) -> PairSide:
-    assert member.cluster is not None
-    index = cluster.members.index(member.name)
-    partner = cluster.members[1 - index]
+def _cluster_side(gateway: Gateway, cluster: ClusterConfig, member: MemberConfig) -> PairSide:
+    link = member.cluster
+    assert link is not None
     settings = PairSettings(
         cluster=cluster.name,
-        members=(cluster.members[0], cluster.members[1]),
-        index=index,
+        members=cluster.members,
+        index=cluster.members.index(member.name),
         heartbeat_s=cluster.heartbeat_s,
         missed_beats=cluster.missed_beats,
         start_wait_s=cluster.start_wait_s,
         stop_when_alone=cluster.alone is Alone.STOP,
         witness=cluster.witness is not None,
+        acks_all=cluster.acks is Acks.ALL,
     )
-    side = PairSide(gateway, PairMember(settings, os.urandom), _addresses(cluster, member))
-    link = member.cluster
-    side.channel = SynchChannel(
-        ChannelConfig(
-            listen=link.listen,
-            partner=link.peers[partner],
-            partner_name=partner,
-            dials=index == 1,
-            certificate=str(link.certificate),
-            private_key=str(link.private_key),
-            ca=str(link.ca),
-        ),
-        ChannelEvents(
-            up=side.channel_up,
-            down=side.channel_down,
-            frame=side.frame_received,
-            refused_peer=lambda why: log.warning("synch channel: refused a peer: %s", why),
-        ),
-    )
-    paths = [BeatPath("synch", link.listen, link.peers[partner])]
-    paths += [BeatPath(beat.name, beat.local, beat.partner) for beat in link.beats]
-    side.beats = Beats(tuple(paths), side.beat_received)
+    addresses = _addresses(cluster, member)
+    side: PairSide
+    if len(cluster.members) == 2:
+        side = _pair_side(PairSide(gateway, PairMember(settings, os.urandom), addresses), link)
+    else:
+        side = mirror_side(MirrorSide(gateway, SeatedMember(settings, os.urandom), addresses), link)
     if cluster.witness is not None:
         papers = str(link.certificate), str(link.private_key), str(link.ca)
         side.witness = WitnessLink(WitnessConfig(cluster.witness, *papers), side.witness_events())
+    return side
+
+
+def _pair_side(side: PairSide, link: ClusterLinkConfig) -> PairSide:
+    settings = side.member.settings
+    partner = settings.members[1 - settings.index]
+    events = ChannelEvents(side.channel_up, side.channel_down, side.frame_received, refused_peer)
+    side.channel = SynchChannel(channel_config(link, partner, dials=settings.index == 1), events)
+    paths = [BeatPath("synch", link.listen, link.peers[partner])]
+    paths += [BeatPath(beat.name, beat.local, beat.partner) for beat in link.beats]
+    side.beats = Beats(tuple(paths), side.beat_received)
     return side
 
 

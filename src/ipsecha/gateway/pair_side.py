@@ -55,7 +55,13 @@ _decoder = msgspec.msgpack.Decoder(Packet)
 
 
 class PairSide:
-    """Implements ``core.ClusterSide`` for a pair."""
+    """Implements ``core.ClusterSide`` for a pair.
+
+    ``shares_ceilings``: who gets a snapshot is who will be told at its end of ceilings that were raised without a
+    backup, so those that stand in the snapshot need not be told again.
+    """
+
+    shares_ceilings = True
 
     def __init__(self, gateway: Gateway, member: PairMember, addresses: AddressKeeper) -> None:
         self.gateway = gateway
@@ -164,7 +170,7 @@ class PairSide:
     def _carry_out_rest(self, effects: Sequence[fx.ClusterEffect]) -> None:
         """What stays true after a fault: everything but what would go over the channel."""
         for effect in effects:
-            if type(effect) is fx.SendFrame:
+            if type(effect) in (fx.SendFrame, fx.ForMember):
                 continue
             try:
                 self._actions[type(effect)](effect)
@@ -388,7 +394,7 @@ class PairSide:
             was_octets = sas.thawed(spi) is None
             sa = sas.get(spi)
             if sa is not None:
-                for child in sa.children:
+                for child in sa.children if self.shares_ceilings else ():
                     share(child.spi_in)
                 record = encode_record(sa)
                 if was_octets:

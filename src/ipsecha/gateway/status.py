@@ -16,11 +16,21 @@ import msgspec
 from ipsecha import __version__
 from ipsecha.cluster.commit_log import BackupState
 from ipsecha.cluster.pair import PairMember, Role
+from ipsecha.cluster.seating import SeatedMember
 from ipsecha.gateway.config_model import LoadedConfig
 from ipsecha.gateway.core import Gateway
 from ipsecha.gateway.exposure import Exposures, exposure_s, gap_view
 from ipsecha.gateway.pair_side import PairSide
-from ipsecha.gateway.views import ChildView, ClusterView, LeaseView, SasView, SaView, SharingView, StatusView
+from ipsecha.gateway.views import (
+    ChildView,
+    ClusterView,
+    LeaseView,
+    MirrorView,
+    SasView,
+    SaView,
+    SharingView,
+    StatusView,
+)
 from ipsecha.ike.endpoint import IkeEndpoint
 from ipsecha.model.records import Address, ChildSa, ChildState, IkeFlag, IkeSa
 
@@ -86,13 +96,15 @@ def _cluster_view(gateway: Gateway, side: PairSide, config: LoadedConfig) -> Clu
         role=member.role.value,
         epoch=member.epoch,
         protection=protection(member),
-        partner=member.settings.members[1 - member.settings.index],
+        partner=member.partner_name,
         partner_state=_partner_state(member),
         last_beat_s=member.listener.missed * member.settings.heartbeat_s if member.partner is not None else None,
         sync_progress=log.snapshot_sent / max(1, log.snapshot_total) if log.backup is BackupState.JOINING else None,
         sync_lag=log.outstanding,
         sync_lag_s=log.oldest_age(gateway.clock.now()) if log.outstanding else 0.0,
         commit=cluster.commit.value,
+        acks=cluster.acks.value if len(cluster.members) > 2 else "",
+        mirrors=_mirrors(member),
         open_sas=gateway.output.open_sas,
         suspects=len(gateway.endpoint.suspects) if member.owns else 0,
         fencing=_fencing(member),
@@ -102,6 +114,22 @@ def _cluster_view(gateway: Gateway, side: PairSide, config: LoadedConfig) -> Clu
         policies={None: "", False: "the same", True: "different"}[member.policies_differ],
         saved=side.state_file.state if side.state_file is not None else "",
     )
+
+
+def _mirrors(member: PairMember) -> tuple[MirrorView, ...]:
+    """Of an owner: the members without a seat."""
+    if not isinstance(member, SeatedMember) or not member.owns:
+        return ()
+    views = []
+    for other in member.others.values():
+        if other.index == member.partner_index and member.log.backup is not BackupState.ABSENT:
+            continue
+        log = other.source.log
+        joining = log.backup is BackupState.JOINING
+        state = log.backup.value if other.channel_is_up else "dead" if other.is_dead else "unreachable"
+        progress = log.snapshot_sent / max(1, log.snapshot_total) if joining else None
+        views.append(MirrorView(member.settings.members[other.index], state, progress, log.outstanding))
+    return tuple(views)
 
 
 def sharing_view(endpoint: IkeEndpoint, now: float) -> SharingView:
@@ -122,7 +150,7 @@ def protection(member: PairMember) -> str:
     if member.role is Role.STANDBY:
         return "joining" if not member.in_sync else "protected" if member.channel_is_up else "reconnecting"
     if not member.owns:
-        return "none"
+        return _protection_by_copy(member)
     if member.log.backup is BackupState.IN_SYNC:
         return "protected" if member.channel_is_up else "reconnecting"
     if member.log.backup is BackupState.JOINING:
@@ -132,6 +160,13 @@ def protection(member: PairMember) -> str:
     return "unprotected (proof)" if member.alone_by_proof else "unprotected (silence)"
 
 
+def _protection_by_copy(member: PairMember) -> str:
+    """A mirror's copy protects once it has a seat."""
+    if not isinstance(member, SeatedMember) or member.following is None:
+        return "none"
+    return "mirror" if member.complete else "joining"
+
+
 def _fencing(member: PairMember) -> str:
     if member.witness is None:
         return "pair, no witness"
@@ -139,7 +174,7 @@ def _fencing(member: PairMember) -> str:
 
 
 def _partner_state(member: PairMember) -> str:
-    if member.channel_is_up:
+    if member.channel_is_up or (isinstance(member, SeatedMember) and member.following is not None):
         return "connected"
     if member.partner is None:
         return "unknown"

@@ -25,12 +25,21 @@ class SharingView(msgspec.Struct):
     used: float = 0.0  # how much of the budget's burst is used up, 0 to 1
 
 
+class MirrorView(msgspec.Struct):
+    """A member without a seat, as the owner sees it."""
+
+    name: str = ""
+    state: str = ""  # "in sync", "joining", "absent", "unreachable", "dead"
+    progress: float | None = None  # 0 to 1 while a snapshot is on its way
+    lag: int = 0  # commits that it has not acknowledged yet
+
+
 class ClusterView(msgspec.Struct):
     name: str = ""
     mode: str = ""  # "hot-standby"
-    role: str = ""  # "active", "standby", "starting", "isolated", "handing-over"
+    role: str = ""  # "active", "standby", "starting", "isolated", "handing-over", "mirror"
     epoch: int = 0
-    protection: str = ""  # "protected", "reconnecting", "joining", "unprotected (proof)", "unprotected (silence)"
+    protection: str = ""  # "protected", "reconnecting", "joining", "mirror", "unprotected (proof)" or "(silence)"
     partner: str = ""  # the other member's name
     partner_state: str = ""  # "connected", "silent", "refused", "unknown"
     last_beat_s: float | None = None  # age of the partner's last beat
@@ -38,6 +47,8 @@ class ClusterView(msgspec.Struct):
     sync_lag: int = 0  # commits that the partner has not acknowledged yet
     sync_lag_s: float = 0.0  # age of the oldest of them
     commit: str = "strict"  # when steps of IKE SAs leave: "strict", "lazy"
+    acks: str = ""  # of more than two members: "one", "all"
+    mirrors: tuple[MirrorView, ...] = ()  # of an owner
     open_sas: int = 0  # lazy: IKE SAs whose last steps the partner may not know
     suspects: int = 0  # IKE SAs of a predecessor that wait for their repair
     fencing: str = ""  # what holds when the other falls silent: "pair, no witness", "pair with witness"

@@ -1,0 +1,51 @@
+"""Three members as real processes: whoever dies, the next one has everything (on loopback: needs no root)."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from ipsecha.lab.stage import CHILD, CONNECTION
+from loopback_trio import trio
+
+
+@pytest.mark.parametrize("acks", ["one", "all"])
+def test_the_tunnel_survives_two_owners(tmp_path: Path, acks: str) -> None:
+    """The owner is killed, and the next owner within a second: the mirror has taken the seat in between."""
+    with trio(tmp_path, acks=acks) as cluster:
+        cluster.peer.initiate(CONNECTION, CHILD)
+        spis = cluster.peer.wait_for("child SA", lambda _: cluster.spis())
+        first = cluster.owner()
+        killed_at = first.kill()
+        second = cluster.owner()
+        second.wait_for("protection", lambda member: member.status().cluster.protection == "protected")  # type: ignore[union-attr]
+        assert time.monotonic() < killed_at + 1.0
+        second.kill()
+        third = cluster.owner()
+        assert {first, second, third} == set(cluster.members)
+        assert sorted((child.spi_out, child.spi_in) for child in third.children(CHILD)) == spis
+        cluster.peer.rekey(CONNECTION, CHILD)
+        cluster.peer.wait_for("rekey with the third owner", lambda _: cluster.spis() and cluster.spis() != spis)
+        for member in (first, second):
+            member.start()
+        third.wait_for("whole cluster", lambda _: cluster.is_whole())
+
+
+def test_a_mirror_takes_the_seat_of_a_backup_that_dies(tmp_path: Path) -> None:
+    with trio(tmp_path) as cluster:
+        cluster.peer.initiate(CONNECTION, CHILD)
+        cluster.peer.wait_for("child SA", lambda _: cluster.spis())
+        owner, backup, mirror = cluster.owner(), cluster.backup(), cluster.mirror()
+        view = owner.status().cluster
+        assert view is not None
+        assert [(one.name, one.state) for one in view.mirrors] == [(mirror.name, "in sync")]
+        backup.kill()
+        owner.wait_for("another backup", lambda _: mirror.role() == "standby")
+        owner.wait_for("protection", lambda member: member.status().cluster.protection == "protected")  # type: ignore[union-attr]
+        backup.start()
+        backup.wait_for("place as a mirror", lambda _: cluster.is_whole())
+        assert backup.role() == "mirror"
+        mirror.switchover()
+        mirror.wait_for("switchover", lambda _: mirror.role() == "active" and cluster.is_whole())
