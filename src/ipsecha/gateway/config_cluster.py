@@ -56,7 +56,7 @@ def read_cluster(root: Table) -> ClusterConfig | None:
 def _check_members(table: Table, members: tuple[str, ...]) -> None:
     count = table.length("members")
     if count != 0 and not 2 <= count <= MAX_MEMBERS:
-        table.problem("members", f"expected two to {MAX_MEMBERS} members, found {count}")
+        table.problem("members", f"expected two to four members, found {count}")
     if NAME in members:
         table.problem("members", f'"{NAME}" is the name of the witness, not of a member')
     if len(set(members)) != len(members):

@@ -46,7 +46,7 @@ def load_witness(path: Path | str, *, wall_time: float | None = None) -> Witness
     paths = {key: root.get(key, below, Path()) for key in ("certificate", "private_key", "ca")}
     root.finish()
     if root.length("members") not in (0, *range(2, MAX_MEMBERS + 1)) or len(set(members)) != len(members):
-        root.problem("members", f"expected the two to {MAX_MEMBERS} members of a cluster")
+        root.problem("members", "expected the two to four members of the cluster")
     problems.raise_if_failed()
     assert cluster is not None
     assert listen is not None

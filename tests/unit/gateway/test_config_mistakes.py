@@ -312,7 +312,18 @@ link = "outer"
 """
 CLUSTER_MISTAKES = [
     ("", "", []),
-    ('["alpha", "beta"]', '["alpha"]', ["3: cluster.members: expected the two members of a hot-standby pair, found 1"]),
+    ('["alpha", "beta"]', '["alpha"]', ["3: cluster.members: expected two to four members, found 1"]),
+    ('["alpha", "beta"]', '["a", "b", "c", "d", "e"]', ["3: cluster.members: expected two to four members, found 5"]),
+    (
+        'members = ["alpha", "beta"]\n',
+        'members = ["alpha", "beta"]\nacks = "all"\n',
+        ["4: cluster.acks: is not used: with two members there is one backup"],
+    ),
+    (
+        'members = ["alpha", "beta"]\n',
+        'members = ["alpha", "beta", "gamma"]\ncommit = "lazy"\n',
+        ['4: cluster.commit: expected "strict" with more than two members'],
+    ),
     ('["alpha", "beta"]', '["alpha", "alpha"]', ["3: cluster.members: expected names that differ, found one twice"]),
     (
         '["alpha", "beta"]',

@@ -281,5 +281,5 @@ def test_a_configuration_with_mistakes_names_them_all(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as found:
         load_witness(tmp_path / "witness.toml")
     text = str(found.value)
-    for word in ("listen", "quorum", "the two members", 'the witness ("witness")'):
+    for word in ("listen", "quorum", "two to four members", 'the witness ("witness")'):
         assert word in text
