@@ -41,6 +41,11 @@ def test_seeds_that_have_failed(seed: int) -> None:
     judged(seed)
 
 
+def test_a_seed_with_a_witness_that_has_failed() -> None:
+    """An owner that was outvoted, isolated and with nothing left, has no seat any more."""
+    judged_with_witness(3226)
+
+
 @pytest.mark.parametrize("name", MIRROR_VARIANTS)
 def test_a_broken_variant_is_found_out(name: str) -> None:
     found = noticed_by(name, seeds=60)

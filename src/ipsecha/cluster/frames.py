@@ -256,8 +256,10 @@ def check_reach(frame: Frame) -> None:
     successor, the other would stop all timers."""
     if not (0 <= getattr(frame, "epoch", 0) < EPOCH_LIMIT and 0 <= getattr(frame, "highest_epoch", 0) < EPOCH_LIMIT):
         raise ClusterError("a frame with an epoch that nobody can have reached")
-    if type(frame) is Hello and not abs(frame.cluster_time) < CLOCK_LIMIT_S:
-        raise ClusterError("a hello with a clock that nobody can have")
+    if isinstance(frame, Hello | Pulse) and not abs(frame.cluster_time) < CLOCK_LIMIT_S:
+        raise ClusterError("a frame with a clock that nobody can have")
+    if isinstance(frame, Standing):
+        check_reach(frame.hello)
 
 
 def pack_leases(entries: Sequence[LeaseEntry]) -> bytes:

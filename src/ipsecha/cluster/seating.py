@@ -97,7 +97,8 @@ class SeatedMember(Mirroring):
             if other.standing is None and not isinstance(frame, Standing):
                 raise ClusterError("a frame came before the member has said where it stands")
             action = self._on_other_frame.get(type(frame))
-            if action is not None:
+            if frame is not None and action is not None:
+                frames.check_reach(frame)
                 action(self, other, frame, now)
             elif frame is not None:
                 self.counters["frame of a former pair"] += 1
@@ -156,7 +157,8 @@ class SeatedMember(Mirroring):
         return self._partner_name if self.following is None else self._name(self.others[self.following])
 
     def _look_at_the_seats(self, now: float) -> None:
-        if self.seated and self.role is Role.STARTING and not (self.in_sync or self._owned):
+        waits = self.role in (Role.STARTING, Role.ISOLATED)
+        if self.seated and waits and not (self.in_sync or self._owned):
             self._leave_the_seat(now)
         if self._seat_is_free():
             heir = next((other for other in self.mirrors() if other.source.state is BackupState.IN_SYNC), None)
