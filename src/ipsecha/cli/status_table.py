@@ -15,8 +15,8 @@ _SAVED = ("complete", "being written", "marker")
 
 
 def is_protected(view: StatusView) -> bool:
-    """Whether a failover at this moment would keep the tunnels.  A single gateway never is."""
-    return view.cluster is not None and view.cluster.protection == "protected"
+    """Whether a failover at this moment would keep the tunnels, as this member knows it.  A single gateway never is."""
+    return view.cluster is not None and view.cluster.protection in ("protected", "mirror")
 
 
 def status_renderable(view: StatusView) -> RenderableType:

@@ -172,7 +172,10 @@ class PairMember(Judgement):
         elif not self._greeted:
             raise ClusterError("a frame came before the hello")
         else:
-            self._on_frame[type(frame)](self, frame, now)
+            action = self._on_frame.get(type(frame))
+            if action is None:
+                raise ClusterError("a frame of a cluster of more than two: the members lists differ")
+            action(self, frame, now)
 
     def _on_hello(self, hello: Hello, now: float) -> None:
         mine = self.settings
