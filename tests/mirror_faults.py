@@ -260,3 +260,33 @@ def deaths_in_a_row(seed: int, faults: tuple[str, ...] = (), member: type[Seated
             world.run(0.3)
         settle(world)
     return world
+
+
+def a_channel_breaks_after_a_join(
+    seed: int, faults: tuple[str, ...] = (), member: type[SeatedMember] = SeatedMember
+) -> MirrorWorld:
+    """A mirror joins in the middle of traffic; then the channel of the pair breaks, so that the mirror is the better
+    backup, and gets the seat although nobody has died; then the owner dies."""
+    world = MirrorWorld(seed, member=member, acks_all=bool(seed & 1))
+    with told(world):
+        start_all(world)
+        world.run(0.5)
+        for _ in range(8):
+            busy(world, 20, 0.002)
+            for node in world.nodes:
+                if node.member.role is Role.MIRROR:
+                    world.crash(node.index)
+                    world.run(0.1)
+                    world.start(node.index)
+                    break
+            busy(world, 40, 0.0005)
+            owner = next(node for node in world.nodes if node.member.owns)
+            wire = owner.wires.get(owner.member.partner_index)
+            world.break_link(wire)
+            world.run(0.06)
+            world.crash(owner.index)
+            busy(world, 20, 0.005)
+            world.start(owner.index)
+            world.run(1.0)
+        settle(world)
+    return world

@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 
 from ipsecha.cluster.seating import SeatedMember
-from mirror_faults import busy, deaths_in_a_row, judged, start_all
+from mirror_faults import a_channel_breaks_after_a_join, busy, deaths_in_a_row, judged, start_all
 from mirror_witness import CUTS, judged_with_witness
 from mirror_world import MirrorWorld
 from simulation.variants_mirrors import MIRROR_VARIANTS, noticed_by
@@ -31,6 +31,11 @@ def test_cuts_of_all_kinds_with_a_witness() -> None:
         judged_with_witness(seed, CUTS)
 
 
+def test_a_channel_breaks_after_a_join() -> None:
+    for seed in range(20):
+        a_channel_breaks_after_a_join(seed)
+
+
 def test_the_backup_dies_and_then_the_owner() -> None:
     for seed in range(20):
         deaths_in_a_row(seed)
@@ -44,6 +49,12 @@ def test_seeds_that_have_failed(seed: int) -> None:
 def test_a_seed_with_a_witness_that_has_failed() -> None:
     """An owner that was outvoted, isolated and with nothing left, has no seat any more."""
     judged_with_witness(3226)
+
+
+@pytest.mark.parametrize("seed", [3953, 4028])
+def test_an_owner_that_abandons_a_handover_stays_within_its_leases(seed: int) -> None:
+    """Its partner has the vote, and another backup by then."""
+    judged_with_witness(seed)
 
 
 @pytest.mark.parametrize("name", MIRROR_VARIANTS)
