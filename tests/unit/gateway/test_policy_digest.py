@@ -7,19 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from config_texts import GOOD as POLICY
 from ipsecha.gateway.config import load_member
 from ipsecha.gateway.policy_digest import digest_of
 
-POLICY = """\
-[connections.paris]
-local = "192.0.2.10"
-remote = "203.0.113.7"
-psk_file = "paris.psk"
-
-[connections.paris.children.lan]
-local = "10.1.0.0/16"
-remote = "10.2.0.0/16"
-"""
 SECRET = "a secret of more than sixteen octets"
 Digest = Callable[..., bytes]
 
