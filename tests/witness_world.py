@@ -118,7 +118,12 @@ class WitnessedWorld(World):
 
     def _disconnect(self, node: Node) -> None:
         node.gateway.to_witness = 0
-        self._tell_soon(node, lambda: node.member.witness_down(self.time + node.skew))
+
+        def tell() -> None:
+            if not node.gateway.to_witness:  # a process hears of the end of a connection before it has the next one
+                node.member.witness_down(self.time + node.skew)
+
+        self._tell_soon(node, tell)
 
     def hung_up(self, gateway: WitnessedGateway) -> None:
         gateway.to_witness = 0
