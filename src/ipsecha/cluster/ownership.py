@@ -144,13 +144,16 @@ class Ownership:
             self._highest_epoch = next_epoch(max(self._highest_epoch, self.epoch), self.partner_index)
         return skip
 
+    def _begin_without_records(self, reason: str, now: float) -> None:
+        self._report("owner-lost", f"{self._partner_name} is gone ({reason}), and no records are complete", WARNING)
+        self.role = Role.STARTING
+        self._start_deadline = now + self.settings.start_wait_s
+
     def _take_over(self, proof: bool, now: float, reason: str = "") -> None:
         """A backup that is not in sync has nothing to take over with.  ``proof``: the partner goes on no more."""
         reason = reason or ("proof of death" if proof else "silence")
         if not self.in_sync:
-            self._report("owner-lost", f"{self._partner_name} is gone ({reason}), and no records are complete", WARNING)
-            self.role = Role.STARTING
-            self._start_deadline = now + self.settings.start_wait_s
+            self._begin_without_records(reason, now)
             if proof:
                 self._cold_start(now)
             return

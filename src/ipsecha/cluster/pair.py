@@ -190,8 +190,11 @@ class PairMember(Judgement):
         self.log.deltas = bool(hello.features & frames.DELTAS)
         self._highest_epoch = max(self._highest_epoch, hello.epoch)
         self.rivalry.meet(hello.boot_id, innocent=not hello.active and hello.epoch <= self.epoch)
-        if reborn and not hello.active:
-            self._partner_dead(now)  # a new process of the same member: the old one is dead
+        if reborn and not hello.active:  # a new process of the same member: the old one is dead
+            if self.role is Role.STANDBY and not self.in_sync:  # neither has records: who begins is decided below
+                self._begin_without_records("proof of death", now)
+            else:
+                self._partner_dead(now)
         self._act_on(meeting.judge(self._my_hello(now), hello, self.witness is not None), hello, now)
         self._say_policy()
 
