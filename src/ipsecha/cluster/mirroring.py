@@ -14,9 +14,8 @@ from ipsecha.cluster import frames
 from ipsecha.cluster.commit_log import BackupState
 from ipsecha.cluster.frames import Change, Frame, Hello, Standing
 from ipsecha.cluster.mirror import MirrorSource
-from ipsecha.cluster.ownership import WARNING, PairSettings, Role
+from ipsecha.cluster.ownership import WARNING, PairSettings, Role, Write
 from ipsecha.cluster.pair import PairMember
-from ipsecha.model.errors import ClusterError
 from ipsecha.model.leases import Leasing
 from ipsecha.model.records import LeaseEntry
 from ipsecha.model.spi import Entropy
@@ -180,23 +179,15 @@ class Mirroring(PairMember):
         self.role = Role.STARTING
         self._start_deadline = now + self.settings.start_wait_s
 
-    def _on_mirror_write(
-        self, other: Other, frame: frames.Commit | frames.Leases | frames.SnapshotEnd, now: float
-    ) -> None:
+    def _on_mirror_write(self, other: Other, frame: Write, now: float) -> None:
         """Applied first, acknowledged then; only from the owner that we follow (invariant I5)."""
         if self._fences(other, frame.epoch):
             self.counters["fenced"] += 1
             self._send_to(other, frames.Nack(self.epoch))
             return
-        if self._mirror_applied is not None and frame.number != self._mirror_applied + 1:
-            raise ClusterError(f"frame {frame.number} came after {self._mirror_applied}")
+        complete = self._take_in(frame, self._mirror_applied)
         self._mirror_applied = frame.number
-        if isinstance(frame, frames.Commit):
-            self._effects.append(fx.Apply(frame.changes, frame.initiations, frame.deltas))
-        elif isinstance(frame, frames.Leases):
-            self._effects.append(fx.ApplyLeases(tuple(frames.lease_entries(frame))))
-        else:
-            self._highest_epoch = max(self._highest_epoch, frame.highest_epoch)
+        if complete:
             self.complete = True
             self._report("mirror", f"mirror of {self._name(other)}, in sync")
         self._send_to(other, frames.Ack(self.epoch, frame.number))

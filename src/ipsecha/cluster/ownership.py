@@ -18,6 +18,7 @@ from ipsecha.cluster.detector import BeatListener
 from ipsecha.cluster.epoch import next_epoch
 from ipsecha.cluster.frames import Frame, Hello
 from ipsecha.cluster.handover import Handover
+from ipsecha.model.errors import ClusterError
 from ipsecha.model.leases import Leasing
 from ipsecha.model.records import LeaseEntry
 from ipsecha.model.spi import Entropy
@@ -28,6 +29,9 @@ TOUCHED_LIMIT = 1 << 18
 """Records changed beside a rival: so many in one frame, so many remembered."""
 
 INFO, WARNING, ERROR = 20, 30, 40
+
+Write = frames.Commit | frames.Leases | frames.SnapshotEnd
+"""What an owner sends to those who hold a copy."""
 
 
 class Role(Enum):
@@ -332,6 +336,22 @@ class Ownership:
         self._effects.append(fx.Released(self.log.number))
         self._become_active(0, self.rivalry.leasing, same_epoch=True)
         self._report("switchover-failed", f"{reason}: active again", ERROR)
+
+    # What an owner writes
+
+    def _take_in(self, frame: Write, last: int | None) -> bool:
+        """Have what an owner writes applied; ``last``: number of its frame before, None at the first.  Whether the
+        records are complete with it.  Raises ClusterError where a frame is missing."""
+        if last is not None and frame.number != last + 1:
+            raise ClusterError(f"frame {frame.number} came after {last}")
+        if isinstance(frame, frames.Commit):
+            self._effects.append(fx.Apply(frame.changes, frame.initiations, frame.deltas))
+        elif isinstance(frame, frames.Leases):
+            self._effects.append(fx.ApplyLeases(tuple(frames.lease_entries(frame))))
+        else:
+            self._highest_epoch = max(self._highest_epoch, frame.highest_epoch)
+            return True
+        return False
 
     # Small things
 

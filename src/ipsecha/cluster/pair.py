@@ -36,7 +36,7 @@ from ipsecha.cluster.epoch import first_term, make_epoch
 from ipsecha.cluster.frames import Change, Frame, Hello
 from ipsecha.cluster.judgement import Judgement
 from ipsecha.cluster.meeting import Verdict
-from ipsecha.cluster.ownership import ERROR, INFO, TOUCHED_LIMIT, WARNING, PairSettings, Role
+from ipsecha.cluster.ownership import ERROR, INFO, TOUCHED_LIMIT, WARNING, PairSettings, Role, Write
 from ipsecha.cluster.policies import Policies
 from ipsecha.model.errors import ClusterError
 from ipsecha.model.leases import Leasing
@@ -236,19 +236,13 @@ class PairMember(Judgement):
         self._send(frames.Nack(self.epoch))
         return True
 
-    def _on_write(self, frame: frames.Commit | frames.Leases | frames.SnapshotEnd, now: float) -> None:
+    def _on_write(self, frame: Write, now: float) -> None:
         """What an owner sends to its backup: applied first, acknowledged then."""
         if self._fenced(frame.epoch):
             return
-        if self._applied is not None and frame.number != self._applied + 1:
-            raise ClusterError(f"frame {frame.number} came after {self._applied}")
+        complete = self._take_in(frame, self._applied)
         self._applied = frame.number
-        if isinstance(frame, frames.Commit):
-            self._effects.append(fx.Apply(frame.changes, frame.initiations, frame.deltas))
-        elif isinstance(frame, frames.Leases):
-            self._effects.append(fx.ApplyLeases(tuple(frames.lease_entries(frame))))
-        else:
-            self._highest_epoch = max(self._highest_epoch, frame.highest_epoch)
+        if complete:
             self.in_sync, self._insists = True, False
             self._report("in-sync", f"backup of {self._partner_name}, in sync")
         self._send(frames.Ack(self.epoch, frame.number))

@@ -62,6 +62,13 @@ class Restoring(Policies):
         self._report("restored", f"owner again with saved state, epoch {self.epoch:#x}", WARNING)
         self._hello_again(now)
 
+    def _resume(self, now: float) -> None:
+        """Records from the disk are marked as used before they are."""
+        if self.restored:
+            self._resume_restored(now)
+        else:
+            super()._resume(now)
+
     def _leave_room(self) -> None:
         """Leave epochs behind that were taken, and that we have not heard of (invariant I1)."""
         self._highest_epoch = max(self._highest_epoch, self.epoch) + (ROOM << MEMBER_BITS)

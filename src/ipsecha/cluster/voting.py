@@ -19,7 +19,7 @@ from ipsecha.cluster import effects as fx
 from ipsecha.cluster.commit_log import BackupState
 from ipsecha.cluster.epoch import MEMBER_BITS, make_epoch
 from ipsecha.cluster.frames import Hello
-from ipsecha.cluster.ownership import ERROR, INFO, WARNING, PairSettings, Role
+from ipsecha.cluster.ownership import ERROR, WARNING, PairSettings, Role
 from ipsecha.cluster.restoring import Restoring
 from ipsecha.cluster.witness import Kind, Request, WitnessClient
 from ipsecha.model.errors import ClusterError
@@ -106,7 +106,7 @@ class Voting(Restoring):
         elif self.in_sync:
             self._take_over(False, now)
         elif self._owned:
-            (self._resume_restored if self.restored else self._resume)(now)
+            self._resume(now)
         else:
             self._cold_start(now)
 
@@ -152,7 +152,7 @@ class Voting(Restoring):
         elif self.role is Role.STANDBY:
             self._take_over(proof, now)
         elif self._owned and not self.rivalry.exists:
-            (self._resume_restored if self.restored else self._resume)(now)
+            self._resume(now)
         elif self._owned and proof:
             self._reclaim(now)
         else:
@@ -310,6 +310,3 @@ class Voting(Restoring):
         self._effects.append(fx.Released(self.log.number))
         self._become_active(self._end_rivalry(), self.rivalry.leasing)
         self._hello_again(now)
-
-
-__all__ = ["ERROR", "INFO", "WARNING", "Voting"]
