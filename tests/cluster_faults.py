@@ -206,28 +206,3 @@ def replayed(plan: Plan, member: type[PairMember] = PairMember, lines: int = 60)
         violation.add_note("\n".join([f"seed {plan.seed}", *world.log[-lines:]]))
         raise
     return world
-
-
-def owner_dies_behind_a_cut_cable(world: World) -> World:
-    """Two faults in a row: the synch cable is cut while beats go on over the LAN, then the owner dies."""
-    world.start(0)
-    world.start(1)
-    world.run(0.5)
-    _busy(world, 20)
-    owner = next(node for node in world.nodes if node.member.owns)
-    for receiver in (0, 1):
-        world.block("synch", receiver)
-    _busy(world, 100)
-    world.crash(owner.index)
-    _busy(world, 100)
-    world.heal()
-    world.start(owner.index)
-    settle(world)
-    world.expect_settled()
-    return world
-
-
-def _busy(world: World, turns: int) -> None:
-    for _ in range(turns):
-        world.traffic()
-        world.run(0.02)

@@ -89,6 +89,7 @@ class ModelGateway:
         self.now: Callable[[], float] = lambda: 0.0
         self.reports: list[str] = []
         self.suspects: set[int] = set()  # that a rival has used
+        self._made_at: dict[int, float] = {}
         self._unshared: set[int] = set()
         self._private: set[int] = set()  # SAs that no other member has heard of: no lane bounds them
         self._unacknowledged: set[int] = set()
@@ -108,6 +109,8 @@ class ModelGateway:
             fx.DiscardRecords: self._discard,
             fx.TakeSnapshot: self._take_snapshot,
             fx.Suspect: lambda effect: self.suspects.update(int.from_bytes(key, "big") for key in effect.keys),
+            fx.Bequeath: self._bequeath,
+            fx.Inherit: self._inherit,
             fx.CloseJoin: self._close_join,
             fx.ClusterReport: lambda effect: self.reports.append(effect.event),
             **ring,
@@ -118,6 +121,7 @@ class ModelGateway:
     def create(self, key: int) -> None:
         record = Record(key, 0, FIRST_IN, FIRST_OUT)
         self.table[key] = record
+        self._made_at[key] = self.now()
         if self.leasing is not Leasing.LEASED:
             self._unshared.add(key)
             self._private.add(key)
@@ -330,6 +334,23 @@ class ModelGateway:
             record = self.table.get(key)
             if record is not None:
                 yield key_octets(key), _encode(record)
+
+    def _bequeath(self, effect: fx.Bequeath) -> None:
+        keys = self.table if effect.keys is None else [int.from_bytes(key, "big") for key in effect.keys]
+        made = [key for key in keys if key in self.table and self._made_at.get(key, 0.0) >= effect.since]
+        self.member.bequeath([_encode(self.table[key]) for key in made])
+        self.member.bequeathed()
+
+    def _inherit(self, effect: fx.Inherit) -> None:
+        for record in map(_decode, effect.records):
+            if record.key in self.table:
+                continue
+            record.out_ceiling += effect.above_lanes * LANE
+            self.table[record.key] = record
+            self._unshared.add(record.key)
+            self._private.add(record.key)
+            self.uses[record.key] = Use(record.in_ceiling, record.out_ceiling, record)
+            self.message(record.key)
 
     def _close_join(self, effect: fx.CloseJoin) -> None:
         self._set_leasing(Leasing.LEASED, 0)

@@ -102,8 +102,18 @@ def partition(world: World, node: MemberNode) -> None:
             world.synch.block(path, receiver)
 
 
+def divide(world: World, node: MemberNode) -> None:
+    """A cut through all networks: the members do not see each other, and each peer reaches the one at its side."""
+    for path in PATHS:
+        for receiver in (0, 1):
+            world.synch.block(path, receiver)
+    for peer in world.peers:
+        world.network.sides[peer.site.address] = world.random.choice(world.members).host
+
+
 def mend(world: World, node: MemberNode) -> None:
     world.synch.heal()
+    world.network.sides.clear()
     node.host.carrier = True
 
 
@@ -205,6 +215,7 @@ def delete_ike(world: World, node: MemberNode) -> None:
 def peace(world: World, node: MemberNode) -> None:
     """Everything works again, but nobody who is dead comes back by himself."""
     world.synch.heal()
+    world.network.sides.clear()
     world.network.loss = world.network.doubling = world.network.reordering_s = 0.0
     for member in world.members:
         member.host.carrier = True
@@ -233,7 +244,7 @@ FAULTS: dict[str, Fault] = {
     fault.__name__: fault
     for fault in (
         crash, crash_between_acts, crash_host, hang, restart_peer, break_channel, slow_channel, cut_channel, cut_lan,
-        partition, lose_beats, lose_carrier, lose_datagrams, double_datagrams, reorder, switchover, delete_ike,
+        partition, divide, lose_beats, lose_carrier, lose_datagrams, double_datagrams, reorder, switchover, delete_ike,
         crash_both, slow, jump_clock, roam, deaf, dawdle,
     )
 }  # fmt: skip

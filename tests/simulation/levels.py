@@ -31,7 +31,7 @@ from simulation.narrator import narrated
 from simulation.plan import Plan
 from simulation.power import judged_power
 from simulation.third_box import witnessed
-from simulation.variants_pair import PAIR_VARIANTS, spoken
+from simulation.variants_pair import PAIR_VARIANTS, kinds_of, spoken
 from simulation.variants_witness import WITNESS_VARIANTS
 from simulation.violation import Violation
 from simulation.world import Variant, World
@@ -174,7 +174,7 @@ def replay(plan: Plan, whole: bool = False) -> Outcome:
 def faults_of(level: str, variant: str) -> tuple[str, ...]:
     """The kinds of faults under which a broken variant shows soonest; none: any."""
     if level == "pair":
-        return {spoken(broken[0].__name__): broken[2] for broken in PAIR_VARIANTS}.get(variant, ())
+        return {spoken(broken[0].__name__): kinds_of(broken) for broken in PAIR_VARIANTS}.get(variant, ())
     if level == "witness":
         return next((broken.faults for broken in WITNESS_VARIANTS if broken.name == variant), ())
     return FULL_VARIANTS[variant][0].faults if variant in FULL_VARIANTS else ()

@@ -64,6 +64,7 @@ class OuterNetwork:
         self.timeline = timeline
         self.tap = tap
         self.holders: dict[str, Host] = {}
+        self.sides: dict[str, Host] = {}  # where the network is cut in two: the member that a peer reaches, by address
         self.nats: dict[str, Nat] = {}  # by inner address
         self.loss = self.doubling = 0.0
         self.delay_s = 0.001
@@ -85,7 +86,7 @@ class OuterNetwork:
                 datagram = datagram._replace(source=nat.outward(datagram.source))
             told = told._replace(destination=(self.inside(datagram.destination[0]), datagram.destination[1]))
         self.tap(host, told, datagram)
-        if not host.carrier:
+        if not host.carrier or self.sides.get(self.inside(datagram.destination[0]), host) is not host:
             return
         chance = self.timeline.random
         for _ in range(2 if self.doubling and chance.random() < self.doubling else 1):
@@ -104,7 +105,8 @@ class OuterNetwork:
                 if inner is None:
                     return
                 address, datagram = inner[0], datagram._replace(destination=inner)
-        host = self.holders.get(address)
+        host = self.sides.get(self.inside(datagram.source[0])) if self.sides else None
+        host = host or self.holders.get(address)
         if host is None or not (host.up and host.carrier and host.has(address, self.timeline.time)):
             return
         if host.refuses and _is_request(datagram):

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from cluster_checkers import Node
-from cluster_faults import FAULTS, disturb, owner_dies_behind_a_cut_cable, settle
+from cluster_faults import FAULTS, disturb, settle
+from cluster_stories import owner_dies_behind_a_cut_cable
 from cluster_world import World
 from ipsecha.cluster.pair import PairMember, Role
 

@@ -3,11 +3,15 @@ which SAs the other one has used."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 
-from cluster_checkers import Node
+from cluster_checkers import Node, Violation
 from cluster_faults import settle
+from cluster_gateway import ModelGateway, Use
 from cluster_world import World
+from ipsecha.cluster import effects as fx
 from ipsecha.cluster.pair import PairMember, Role
 from witness_world import WitnessedWorld
 
@@ -16,7 +20,24 @@ class Confessed(PairMember):
     """Joins without a word of what it has done."""
 
     def _confess(self) -> None:
-        self._touched.clear()
+        pass
+
+
+class Miser(PairMember):
+    """Gives up its records, those that nobody else has among them, without offering them."""
+
+    def bequeath(self, records: Sequence[bytes]) -> None:
+        pass
+
+
+class SelfMade(ModelGateway):
+    """Takes inherited SAs for such as it has made itself."""
+
+    def _inherit(self, effect: fx.Inherit) -> None:
+        before = self.table.keys() | set()
+        super()._inherit(effect)
+        for key in self.table.keys() - before:
+            self.uses[key] = Use(0, 0, self.table[key])
 
 
 def _split(world: World) -> tuple[Node, Node]:
@@ -56,6 +77,54 @@ def test_the_one_that_stays_knows_what_the_other_has_used(seed: int) -> None:
 
 def test_a_loser_that_keeps_silent_is_found_out() -> None:
     assert any(_unknown(World(seed, member=Confessed)) for seed in range(10))
+
+
+def _lost(world: World, strangers: bool = False) -> set[int]:
+    """SAs that one of two owners made while it was cut off, and that nobody has when they have met."""
+    former, backup = _split(world)
+    if strangers:  # a new process of the backup finds nobody, and begins anew
+        world.crash(backup.index)
+        world.start(backup.index)
+        world.run(3.0)
+    assert former.member.role is backup.member.role is Role.ACTIVE
+    made = set()
+    for number, node in enumerate((former, backup) * 5):
+        made.add(key := 1000 + number)
+        node.gateway.create(key)
+        world._carry_out(node)
+        for packet in range(30):
+            node.gateway.send(key)
+            node.gateway.receive(key, packet)
+        world._carry_out(node)
+    settle(world)
+    world.expect_settled()
+    winner = next(node for node in world.nodes if node.member.role is Role.ACTIVE)
+    for key in made & winner.gateway.table.keys():  # a number used again, or taken again, is a violation
+        for packet in range(60):
+            winner.gateway.send(key)
+            winner.gateway.receive(key, packet)
+        world._carry_out(winner)
+    return made - winner.gateway.table.keys() - world._withdrawn
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_what_the_other_has_made_goes_on(seed: int) -> None:
+    assert not _lost(World(seed))
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_nor_is_anything_lost_between_strangers(seed: int) -> None:
+    """Their records go back to different cold starts."""
+    assert not _lost(World(seed), strangers=True)
+
+
+def test_a_loser_that_leaves_nothing_is_found_out() -> None:
+    assert all(_lost(World(seed, member=Miser)) for seed in range(3))
+
+
+def test_an_heir_that_goes_on_from_the_beginning_is_found_out() -> None:
+    with pytest.raises(Violation, match=r"I2"):
+        _lost(World(0, gateway=SelfMade), strangers=True)
 
 
 @pytest.mark.parametrize("seed", range(10))

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from cluster_faults import judged, owner_dies_behind_a_cut_cable
+from msgspec import structs
+
+from cluster_faults import judged
+from cluster_stories import doubt_then_a_beat, doubt_then_isolation, owner_dies_behind_a_cut_cable
 from cluster_world import World
 from ipsecha.cluster import effects as fx
 from ipsecha.cluster import lanes
@@ -96,8 +99,8 @@ class FreeAfterSilence(PairMember):
 class JoinWithoutDiscarding(PairMember):
     """Stale records survive a join."""
 
-    def _follow(self, partner: Hello, now: float) -> None:
-        super()._follow(partner, now)
+    def _join(self) -> None:
+        super()._join()
         self._effects = [effect for effect in self._effects if not isinstance(effect, fx.DiscardRecords)]
 
 
@@ -140,6 +143,21 @@ class DoubtAboveOneLane(PairMember):
         super()._become_active(min(above_lanes, lanes.AFTER_SILENCE), leasing, same_epoch)
 
 
+class ResumedInTheLaneOfDoubt(PairMember):
+    """Goes on after it was isolated where an owner in doubt does, too."""
+
+    def _become_active(self, above_lanes: int, leasing: Leasing, same_epoch: bool = False) -> None:
+        place = lanes.IN_DOUBT if above_lanes in lanes.RESUMED else above_lanes
+        super()._become_active(place, leasing, same_epoch)
+
+
+class DoubtConcealed(PairMember):
+    """Does not say that it has gone on in doubt, under its old epoch."""
+
+    def _my_hello(self, now: float) -> Hello:
+        return structs.replace(super()._my_hello(now), has_owned=False)
+
+
 class RivalEpochForgotten(PairMember):
     """Lets the next backup take an epoch that a former one may have taken unheard."""
 
@@ -164,7 +182,7 @@ class DismissalIgnored(PairMember):
         self._dismissal = dismissal
 
 
-Broken = tuple[type[PairMember], set[str], tuple[str, ...]]
+Broken = tuple[type[PairMember], set[str], tuple[str, ...] | Callable[[World], World]]
 PAIR_VARIANTS: tuple[Broken, ...] = (  # with the checkers that may be first, and the kinds of faults that matter
     (AckBeforeApply, {"commit"}, ("crash", "switchover")),
     (EpochNotChecked, {"I5"}, ("switchover",)),
@@ -180,9 +198,11 @@ PAIR_VARIANTS: tuple[Broken, ...] = (  # with the checkers that may be first, an
     (SilenceAtOnce, {"I5"}, ("late", "switchover")),
     (DoubtForgotten, {"I2"}, ("switchover and fault", "switchover and fault", "pause", "partition")),
     (DoubtAboveOneLane, {"I2"}, ("switchover and fault", "partition", "switchover and fault")),
+    (ResumedInTheLaneOfDoubt, {"I2"}, doubt_then_isolation),
+    (DoubtConcealed, {"I2"}, doubt_then_a_beat),
     (RivalEpochForgotten, {"I5"}, ("partition", "crash")),
     (RoleKeptSecret, {"stuck"}, ("crash",)),
-    (DismissalIgnored, {"I2", "I3"}, ()),
+    (DismissalIgnored, {"I2", "I3"}, owner_dies_behind_a_cut_cable),
 )
 
 
@@ -194,6 +214,11 @@ def spoken(name: str) -> str:
 def judged_pair(broken: Broken, seed: int) -> World:
     """The pair of a seed, made of broken members.  Raises Violation."""
     member, _, faults = broken
-    if faults:
-        return judged(seed, member, faults)
-    return owner_dies_behind_a_cut_cable(World(seed, member=member))
+    if callable(faults):
+        return faults(World(seed, member=member))
+    return judged(seed, member, faults)
+
+
+def kinds_of(broken: Broken) -> tuple[str, ...]:
+    """The kinds of faults that matter; none where there is a story."""
+    return () if callable(broken[2]) else broken[2]

@@ -53,6 +53,7 @@ class CommitLog:
         self.snapshot_total = 0
         self._leases: deque[tuple[int, tuple[LeaseEntry, ...]]] = deque()
         self._sent_at: deque[tuple[int, float]] = deque()
+        self._changed: deque[tuple[int, tuple[bytes, ...]]] = deque()
         self._snapshot: Iterator[Change] | None = None
         self._parts: deque[int] = deque()
         self.closing = False  # the whole snapshot is on its way
@@ -64,6 +65,11 @@ class CommitLog:
     def outstanding(self) -> int:
         """Numbered frames that an in-sync backup has not acknowledged."""
         return self.number - self.acknowledged if self.backup is BackupState.IN_SYNC else 0
+
+    @property
+    def unacknowledged(self) -> list[bytes]:
+        """Keys of the records whose changes a backup in sync has not acknowledged."""
+        return [key for _, keys in self._changed for key in keys]
 
     @property
     def leases_under_way(self) -> list[LeaseEntry]:
@@ -80,6 +86,8 @@ class CommitLog:
         initiations = tuple((key[1:], record) for key, record in changes if len(key) == INITIATION_KEY)
         if initiations:
             changes = [change for change in changes if len(change[0]) != INITIATION_KEY]
+        if self.backup is BackupState.IN_SYNC:
+            self._changed.append((self.number + 1, tuple([key for key, _ in changes])))
         if not self.deltas or self.backup is BackupState.ABSENT:
             return Commit(epoch, self._next(now), tuple(changes), initiations)
         whole: list[Change] = []
@@ -118,6 +126,8 @@ class CommitLog:
         self.acknowledged = max(self.acknowledged, min(number, self.number))
         while self._sent_at and self._sent_at[0][0] <= self.acknowledged:
             self._sent_at.popleft()
+        while self._changed and self._changed[0][0] <= self.acknowledged:
+            self._changed.popleft()
         while self._parts and self._parts[0] <= self.acknowledged:
             self._parts.popleft()
         granted: list[LeaseEntry] = []
@@ -132,6 +142,7 @@ class CommitLog:
         self.snapshot_sent = self.snapshot_total = 0
         self._leases.clear()
         self._sent_at.clear()
+        self._changed.clear()
         self._snapshot = None
         self._parts.clear()
         self.closing = False

@@ -132,6 +132,26 @@ class Suspect(msgspec.Struct, frozen=True):
     keys: tuple[bytes, ...]
 
 
+class Bequeath(msgspec.Struct, frozen=True):
+    """The owner that stays cannot know the IKE SAs that we made since ``since`` (None: any that we have): call
+    ``PairMember.bequeath`` with the records of those among ``keys``, a part at a time, and at the end
+    ``PairMember.bequeathed``."""
+
+    keys: tuple[bytes, ...] | None
+    since: float
+
+
+class Inherit(msgspec.Struct, frozen=True):
+    """The other member was an owner, too, made these IKE SAs, and uses them no more: they are ours.  Outbound numbers
+    go on ``above_lanes`` lanes above the ceilings."""
+
+    records: tuple[bytes, ...]
+    above_lanes: int
+
+    def __repr__(self) -> str:  # records hold keys
+        return f"Inherit({len(self.records)} records)"
+
+
 class TakeSnapshot(msgspec.Struct, frozen=True):
     """A backup joins: call ``PairMember.snapshot`` with an iterator over all records."""
 
@@ -188,6 +208,8 @@ ClusterEffect = (
     | ApplyExact
     | DiscardRecords
     | Suspect
+    | Bequeath
+    | Inherit
     | TakeSnapshot
     | TakeMirrorSnapshot
     | CloseJoin

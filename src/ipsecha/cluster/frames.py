@@ -44,6 +44,7 @@ class Hello(msgspec.Struct, array_like=True, frozen=True):
     lineage: int = 0  # epoch of the cold start that the sender's records go back to
     features: int = 0  # what the sender understands beyond the first version
     from_disk: bool = False  # the records are saved ones, which nobody has confirmed yet
+    has_owned: bool = False  # since it was last a backup in sync, or handed over: it may have used what we would use
 
     def __repr__(self) -> str:  # without the key
         return f"Hello({self.cluster!r}, member {self.member_index}, epoch {self.epoch:#x}, active={self.active})"
@@ -168,6 +169,17 @@ class Touched(msgspec.Struct, array_like=True, frozen=True):
     keys: tuple[bytes, ...]
 
 
+class Bequest(msgspec.Struct, array_like=True, frozen=True):
+    """From an owner that gives up, before it joins: records of IKE SAs that it made, and that the one that stays cannot
+    know.  A member that does not know this frame lets them be made anew."""
+
+    epoch: int
+    records: tuple[bytes, ...]
+
+    def __repr__(self) -> str:  # records hold keys
+        return f"Bequest(epoch {self.epoch:#x}, {len(self.records)} records)"
+
+
 class Standing(msgspec.Struct, array_like=True, frozen=True):
     """Between members of a cluster of more than two: what the sender is.  ``partner``: the member (index) that has the
     other seat, or whom a sender without a seat follows (-1: nobody); ``seats``: so many ``Seat`` frames it has received
@@ -201,6 +213,7 @@ Frame = (
     | Pulse
     | HalfOpen
     | Touched
+    | Bequest
     | Standing
     | Seat
     | PolicyDigest
@@ -225,6 +238,7 @@ _TYPES: dict[int, type[Frame]] = {
     16: PolicyDigest,
     17: Standing,
     18: Seat,
+    19: Bequest,
 }
 SEATING = (bytes((17,)), bytes((18,)))
 """The first octets of frames that are never a pair's."""

@@ -7,12 +7,15 @@ in lanes above ``c``:
     0       the owner, its backup being silent
     1       the backup, the owner being silent
     2       the owner, in doubt whether its handover arrived
-    4, ...  whoever is left once the other is dead or has given up its records; unbounded
-    16, ... whoever comes back with records from its disk: above those that nobody had time to save
+    3, 7    the first and the second member, where it was isolated and owns again, once; above whichever of 0 to 2 it
+            has been in, and part of which it has used
+    12, ... whoever is left once the other is dead or has given up its records; unbounded
+    48, ... whoever comes back with records from its disk: above those that nobody had time to save
 
-Places 0 to 2 are one lane wide (``Leasing.LANE``).  Between 2 and 4 a lane stays empty: the backup may know a ceiling
-whose acknowledgement never came back.  Place 4 is also taken after proof of death: what the dead member did in its last
-moments, whether it had been cut off or asleep, would otherwise rest on whose timer fired first (docs/decisions/0006).
+Places below 12 are one lane wide (``Leasing.LANE``); who resumes begins in one of four lanes.  Between 11 and 12 a lane
+stays empty: the backup may know a ceiling whose acknowledgement never came back.  Place 12 is also taken after proof of
+death: what the dead member did in its last moments, whether it had been cut off or asleep, would otherwise rest on
+whose timer fired first (docs/decisions/0006).
 """
 
 from __future__ import annotations
@@ -21,20 +24,21 @@ from ipsecha.model.leases import Leasing
 
 AFTER_SILENCE = 1
 IN_DOUBT = 2
-CERTAIN = 4
-RESTORED = 16
+RESUMED = (3, 7)
+CERTAIN = 12
+RESTORED = 48
 
 
 class Rivalry:
     """What an owner knows about others that may use its SAs.
 
     ``heir``: boot id of the process that holds our records in sync and may take over; ``doubt``: somebody may have
-    done so.
+    done so; ``resumed``: we own again after we were isolated, and have used up the place for that.
     """
 
     def __init__(self) -> None:
         self.heir = b""
-        self.doubt = False
+        self.doubt = self.resumed = False
 
     @property
     def exists(self) -> bool:
@@ -47,7 +51,11 @@ class Rivalry:
 
     def none(self) -> None:
         """Nobody else has our records."""
-        self.heir, self.doubt = b"", False
+        self.inherited_by(b"")
+
+    def inherited_by(self, boot_id: bytes) -> None:
+        """A backup is in sync: it shares our ceilings, and nobody else does."""
+        self.heir, self.doubt, self.resumed = boot_id, False, False
 
     def meet(self, boot_id: bytes, innocent: bool) -> None:
         """The other member says who it is; ``innocent``: it has not owned anything since our epoch."""

@@ -7,6 +7,7 @@ the partner's knowledge of it in a consistent state; the effects come in the ord
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from enum import Enum
 
 import msgspec
@@ -16,17 +17,16 @@ from ipsecha.cluster import frames, lanes
 from ipsecha.cluster.commit_log import BackupState, CommitLog
 from ipsecha.cluster.detector import BeatListener
 from ipsecha.cluster.epoch import next_epoch
+from ipsecha.cluster.estate import Estate
 from ipsecha.cluster.frames import Frame, Hello
 from ipsecha.cluster.handover import Handover
 from ipsecha.model.errors import ClusterError
 from ipsecha.model.leases import Leasing
-from ipsecha.model.records import LeaseEntry
 from ipsecha.model.spi import Entropy
 
 CLOCK_TOLERANCE_S = 0.05
 TOUCHED_PART = 4096
-TOUCHED_LIMIT = 1 << 18
-"""Records changed beside a rival: so many in one frame, so many remembered."""
+"""Keys in one frame."""
 
 INFO, WARNING, ERROR = 20, 30, 40
 
@@ -84,6 +84,7 @@ class Ownership:
         self._highest_epoch = 0
         self._first_epoch = 0  # no cold start takes a lower one
         self._owned = False  # our records are those of a former owner that nobody took over from, as far as we know
+        self._has_owned = False  # since we were last a backup in sync, or handed over
         self.restored = False  # our records come from the disk, and nobody has said yet that they are not old
         self.marked = True  # where SAs are saved: the disk knows of the present ownership
         self._applied: int | None = None  # number of the owner's last frame; the next one must follow it
@@ -96,7 +97,8 @@ class Ownership:
         self._channel_down_ticks = 0
         self._quiet_ticks = 0  # since the last frame on a channel that is up
         self._dismissal = 0  # as in Beat
-        self._touched: set[bytes] = set()  # keys of records changed beside a rival that may be an owner, too
+        self._estate = Estate()
+        self._bequeathing = False  # what we made beside a rival is on its way to the owner that stays
         self._followed = b""  # boot id of the owner that our records came from
         self._insists = False  # a silence was seen: the partner may have been voted for since
         self._proof = False  # of the partner's death, while the witness is asked (``voting``)
@@ -121,7 +123,8 @@ class Ownership:
         self._highest_epoch = max(self._highest_epoch, self.epoch)
         self.role = Role.ACTIVE
         self.in_sync = self.restored = False
-        self._owned = True
+        self._owned = self._has_owned = True
+        self._estate.owned()
         self._handover = None
         self._dismissal = 0
         self._effects.append(fx.SetLeasing(leasing))
@@ -169,7 +172,7 @@ class Ownership:
         self._hello_again(now)
 
     def _cold_start(self, now: float) -> None:
-        self._effects.append(fx.DiscardRecords())
+        self._discard()
         self._alone(False, now)
         self._end_rivalry()
         self._highest_epoch = max(self._highest_epoch, self._first_epoch)
@@ -179,10 +182,15 @@ class Ownership:
         self._hello_again(now)
 
     def _resume(self, now: float) -> None:
-        """Own again what nobody has taken over.  Numbers go on beyond the lanes: part of one may be used up."""
+        """Own again what nobody has taken over, as far as we know.  There is a place to do so beside a rival once."""
+        if self.rivalry.exists and self.rivalry.resumed:
+            self._report("owner-lost", "isolated twice beside a rival: no numbers are left for that", ERROR)
+            self._cold_start(now)
+            return
         self._alone(False, now)
-        above_lanes = lanes.IN_DOUBT if self.rivalry.exists else 0
-        self._become_active(above_lanes, self.rivalry.leasing)
+        place = lanes.RESUMED[self.settings.index > self.partner_index] if self.rivalry.exists else 0
+        self.rivalry.resumed = self.rivalry.exists
+        self._become_active(place, self.rivalry.leasing)
         self._report("resumed", f"owner again, epoch {self.epoch:#x}", WARNING)
         self._hello_again(now)
 
@@ -213,6 +221,7 @@ class Ownership:
 
     def _follow(self, partner: Hello, now: float) -> None:
         """Become the backup of the partner: give up our records first, then ask for its."""
+        bequest = None if self.settings.witness else self._estate.bequest(partner.lineage != self.lineage)
         self.epoch, self.lineage = partner.epoch, partner.lineage
         self._followed = partner.boot_id
         self.role = Role.STANDBY
@@ -221,20 +230,44 @@ class Ownership:
         self._dismissal = 0
         self.rivalry.none()
         self.log.reset(BackupState.ABSENT)
-        self._confess()
         self._adopt_clock(partner.cluster_time, now)
-        self._effects.append(fx.DiscardRecords())
+        self._bequeathing = bequest is not None
+        if bequest is None:
+            self._join()
+        else:
+            self._effects.append(bequest)
+
+    def bequeath(self, records: Sequence[bytes]) -> None:
+        """A part of the answer to ``Bequeath``: our SAs are in use no more."""
+        if self._bequeathing and self.role is Role.STANDBY and records:
+            self._send(frames.Bequest(self.epoch, tuple(records)))
+
+    def bequeathed(self) -> None:
+        """The end of the answer to ``Bequeath``."""
+        if self._bequeathing and self.role is Role.STANDBY and self.channel_is_up:
+            self._join()
+
+    def _join(self) -> None:
+        self._confess()
+        self._discard()
         self._send(frames.Join(self.epoch))
 
     def _confess(self) -> None:
         """What we have changed while both of us were owners, the one that stays does not know."""
-        touched, self._touched = sorted(self._touched), set()
+        touched = self._estate.confession()
         for first in range(0, len(touched), TOUCHED_PART):
             self._send(frames.Touched(self.epoch, tuple(touched[first : first + TOUCHED_PART])))
+
+    def _discard(self) -> None:
+        self._bequeathing = False
+        self._estate.lost()
+        self._effects.append(fx.DiscardRecords())
 
     def _backup_gone(self, proof: bool, now: float, leave: bool = False) -> None:
         """``leave``: to go on although nothing is proven, from the witness or the operator."""
         self._dismissal = 0
+        if not proof and self.rivalry.exists:
+            self._estate.note(self.log.unacknowledged, now - self.log.oldest_age(now))
         self.log.reset(BackupState.ABSENT)
         self._effects.append(fx.Released(self.log.number))
         self.alone_since = now if self.alone_since is None else self.alone_since
@@ -281,62 +314,6 @@ class Ownership:
             self._effects.append(fx.SetLeasing(Leasing.FREE, self._end_rivalry(proven_innocent=True)))
         self._report("unprotected", f"no backup: no channel to {self._partner_name}, which gave up", WARNING)
 
-    # Switchover
-
-    def _try_handover(self) -> None:
-        counters = self._handover.take(self.log.outstanding) if self._handover is not None else None
-        if counters is not None:
-            self._send(frames.Handover(self.epoch, frames.pack_leases(counters)))
-
-    def _abandon_handover(self, proof: bool, now: float) -> None:
-        """No TAKEN came.  The epoch stays: nobody else can have it, and the partner's is higher if it took over."""
-        in_doubt = self._handover is not None and self._handover.sent
-        self._report("switchover-failed", f"{self._partner_name} did not take over: active again", ERROR)
-        if not in_doubt and not proof:
-            self._become_active(0, Leasing.LEASED, same_epoch=True)
-            return
-        self._alone(proof, now)
-        self._effects.append(fx.Released(self.log.number))
-        if proof:
-            self._become_active(self._end_rivalry(), Leasing.FREE, same_epoch=True)
-            return
-        self.rivalry.doubt = True
-        self._become_active(lanes.IN_DOUBT, Leasing.LANE, same_epoch=True)
-        self._reset_channel("switchover without answer")
-
-    def _take_handover(self, counters: tuple[LeaseEntry, ...]) -> None:
-        """We are the backup, in sync, and the owner has stopped at these numbers."""
-        self._effects.append(fx.ApplyExact(counters))
-        self.log.reset(BackupState.IN_SYNC)
-        self.rivalry.none()
-        self.rivalry.heir = self.partner.boot_id if self.partner is not None else b""
-        self.alone_since = None
-        self._become_active(0, Leasing.LEASED)
-        self._send(frames.Taken(self.epoch))
-        self._report("switchover", f"took over from {self._partner_name} as planned, epoch {self.epoch:#x}")
-
-    def _handed_over(self, epoch: int) -> None:
-        """The partner has taken; we are its backup, in sync, and say so."""
-        self.epoch = epoch
-        self.role = Role.STANDBY
-        self.in_sync, self._owned = True, False
-        self._followed = self.partner.boot_id if self.partner is not None else b""
-        self._applied = None
-        self._dismissal = 0
-        self._handover = None
-        self.rivalry.none()
-        self.log.reset(BackupState.ABSENT)
-        self._effects.append(fx.BecomeStandby(forward=True))
-        self._send(frames.Ack(self.epoch, 0))
-        self._report("switchover", f"handed over to {self._partner_name}, epoch {self.epoch:#x}")
-
-    def _refused_handover(self, reason: str, now: float) -> None:
-        """The partner certainly did not take over: go on; the backup joins anew."""
-        self._alone(False, now)
-        self._effects.append(fx.Released(self.log.number))
-        self._become_active(0, self.rivalry.leasing, same_epoch=True)
-        self._report("switchover-failed", f"{reason}: active again", ERROR)
-
     # What an owner writes
 
     def _take_in(self, frame: Write, last: int | None) -> bool:
@@ -350,6 +327,7 @@ class Ownership:
             self._effects.append(fx.ApplyLeases(tuple(frames.lease_entries(frame))))
         else:
             self._highest_epoch = max(self._highest_epoch, frame.highest_epoch)
+            self._has_owned = False
             return True
         return False
 
@@ -403,6 +381,7 @@ class Ownership:
             self.lineage,
             frames.DELTAS,
             self.restored,
+            self._has_owned,
         )
 
     def _say_hello(self, now: float) -> None:

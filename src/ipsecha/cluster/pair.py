@@ -30,13 +30,13 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, ClassVar
 
 from ipsecha.cluster import effects as fx
-from ipsecha.cluster import frames, meeting
+from ipsecha.cluster import frames, lanes, meeting
 from ipsecha.cluster.commit_log import BackupState
 from ipsecha.cluster.epoch import first_term, make_epoch
 from ipsecha.cluster.frames import Change, Frame, Hello
 from ipsecha.cluster.judgement import Judgement
 from ipsecha.cluster.meeting import Verdict
-from ipsecha.cluster.ownership import ERROR, INFO, TOUCHED_LIMIT, WARNING, PairSettings, Role, Write
+from ipsecha.cluster.ownership import ERROR, INFO, WARNING, PairSettings, Role, Write
 from ipsecha.cluster.policies import Policies
 from ipsecha.model.errors import ClusterError
 from ipsecha.model.leases import Leasing
@@ -47,6 +47,8 @@ __all__ = ["ERROR", "INFO", "WARNING", "PairMember", "PairSettings", "Role"]
 
 class PairMember(Judgement):
     """One of two members: inputs are method calls, outputs the ordered list of ``take_effects``."""
+
+    _inherited = 0  # records that an owner which gave up has left us, on this channel
 
     # Inputs
 
@@ -119,8 +121,8 @@ class PairMember(Judgement):
 
     def commit(self, changes: Sequence[Change], now: float) -> int:
         """Replicate ``changes``; the number comes back in ``Released`` when they are safe."""
-        if self.rivalry.exists and self.log.backup is BackupState.ABSENT and len(self._touched) < TOUCHED_LIMIT:
-            self._touched.update(key for key, _ in changes)
+        if self.rivalry.exists and self.log.backup is BackupState.ABSENT:
+            self._estate.note((key for key, _ in changes), now)
         frame = self.log.commit(self.epoch, changes, now)
         self._replicate(frame)
         if self.log.backup is not BackupState.IN_SYNC and self.owns:
@@ -145,8 +147,8 @@ class PairMember(Judgement):
         if entries:
             self._replicate(self.log.extend(self.epoch, entries, now))
         self._replicate(self.log.end_snapshot(self.epoch, self._highest_epoch, now))
-        self.rivalry.heir = self.partner.boot_id
-        self._touched.clear()
+        self.rivalry.inherited_by(self.partner.boot_id)
+        self._estate.known()
         self.alone_since = None
         self._report("protected", f"{self._partner_name} is in sync: the SAs are protected")
 
@@ -189,7 +191,8 @@ class PairMember(Judgement):
         self.listener.expect(hello.boot_id, hello.beat_key)
         self.log.deltas = bool(hello.features & frames.DELTAS)
         self._highest_epoch = max(self._highest_epoch, hello.epoch)
-        self.rivalry.meet(hello.boot_id, innocent=not hello.active and hello.epoch <= self.epoch)
+        innocent = not (hello.active or hello.has_owned) and hello.epoch <= self.epoch
+        self.rivalry.meet(hello.boot_id, innocent)
         if reborn and not hello.active:  # a new process of the same member: the old one is dead
             if self.role is Role.STANDBY and not self.in_sync:  # neither has records: who begins is decided below
                 self._begin_without_records("proof of death", now)
@@ -210,8 +213,11 @@ class PairMember(Judgement):
         elif verdict is Verdict.CLAIM:
             if self.witness is None or not hello.state_rank:
                 self._claim(hello, now)  # else it gives up its records first, and says so
-        elif verdict is Verdict.WAIT and self.witness is not None and held and not hello.active:
-            self._give_up_records(now)
+        elif verdict is Verdict.WAIT and held and not hello.active:
+            if self.witness is not None:
+                self._give_up_records(now)
+            elif hello.epoch > self.epoch:
+                self.in_sync = False  # it has owned in a later epoch than our records are of
         elif verdict is Verdict.STAY and self.role is Role.HANDING_OVER and not hello.active:
             self._refused_handover("the channel broke before the partner took over", now)
 
@@ -262,12 +268,18 @@ class PairMember(Judgement):
         if self._verdict_pending:
             return  # its former process may have gone on with our SAs: a hello follows when the witness has answered
         self._insists = self._proof = False  # whoever was dead or silent before, this one lives
+        self._tell_of_heritage()
         innocent = self.rivalry.heir == self.partner.boot_id and not self.rivalry.doubt
         self._dismissal = 0
         self.log.reset(BackupState.JOINING)
         self._effects.append(fx.Released(self.log.number))
         self._effects.append(fx.SetLeasing(Leasing.FREE, self._end_rivalry(innocent)))
         self._effects.append(fx.TakeSnapshot())
+
+    def _tell_of_heritage(self) -> None:
+        if self._inherited:
+            self._report("inherited", f"{self._inherited} IKE SAs that {self._partner_name} has made go on here")
+            self._inherited = 0
 
     def _on_ack(self, frame: frames.Ack, now: float) -> None:
         if frame.epoch != self.epoch or not self.owns or self._verdict_pending:
@@ -320,6 +332,11 @@ class PairMember(Judgement):
             self._report("diverged", f"{self._partner_name} has used {len(frame.keys)} IKE SAs, too: repairing them")
             self._effects.append(fx.Suspect(frame.keys))
 
+    def _on_bequest(self, frame: frames.Bequest, now: float) -> None:
+        if self.owns and frame.epoch == self.epoch:
+            self._inherited += len(frame.records)
+            self._effects.append(fx.Inherit(frame.records, lanes.CERTAIN))
+
     def _on_pulse(self, frame: frames.Pulse, now: float) -> None:
         self.counters["pulses-in"] += 1  # it has arrived: that is all
 
@@ -340,6 +357,7 @@ class PairMember(Judgement):
         frames.Goodbye: _on_goodbye,
         frames.Pulse: _on_pulse,
         frames.Touched: _on_touched,
+        frames.Bequest: _on_bequest,
         frames.HalfOpen: Judgement._on_half_open,
         frames.PolicyDigest: Policies._on_policy,
     }

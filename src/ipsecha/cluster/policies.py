@@ -7,11 +7,12 @@ depends on the answer but a report and a line in the status: during a change the
 from __future__ import annotations
 
 from ipsecha.cluster import frames
-from ipsecha.cluster.ownership import INFO, WARNING, Ownership, PairSettings
+from ipsecha.cluster.ownership import INFO, WARNING, PairSettings
+from ipsecha.cluster.switchover import Switchover
 from ipsecha.model.spi import Entropy
 
 
-class Policies(Ownership):
+class Policies(Switchover):
     """One of two members, as it compares what both were told to do."""
 
     def __init__(self, settings: PairSettings, entropy: Entropy) -> None:

@@ -1,25 +1,18 @@
-"""The cluster's side of the gateway: carries out what ``cluster.pair`` wants, in order.
-
-Switchover.  While the owner is frozen, packets and IKE messages that arrive are kept (bounded).  Once the partner has
-taken over they are forwarded to it, and so is what still arrives during a grace period, until the neighbours have
-learnt the new way.  If the switchover fails they are processed here.
-"""
+"""The cluster's side of the gateway: carries out what ``cluster.pair`` wants, in order."""
 
 from __future__ import annotations
 
 import logging
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
-
-import msgspec
 
 from ipsecha.cluster import effects as fx
 from ipsecha.cluster.epoch import incarnation
 from ipsecha.cluster.frames import Change
 from ipsecha.cluster.pair import PairMember
-from ipsecha.dataplane.plane import Kind
 from ipsecha.gateway.beats import Beats
+from ipsecha.gateway.bequests import Bequests
 from ipsecha.gateway.channel import LossReason, SynchChannel
 from ipsecha.gateway.compaction import Compaction
 from ipsecha.gateway.core import Gateway
@@ -27,11 +20,12 @@ from ipsecha.gateway.disposal import Disposal
 from ipsecha.gateway.output_commit import INITIATION, Changes
 from ipsecha.gateway.shared_addresses import ANNOUNCE_AT_S, LIFETIME_S, RENEW_S, AddressKeeper
 from ipsecha.gateway.state_file import StateFile
+from ipsecha.gateway.stranded_packets import StrandedPackets
 from ipsecha.gateway.witness_link import WitnessEvents, WitnessLink
 from ipsecha.model import record_delta
 from ipsecha.model.errors import DataPlaneError
 from ipsecha.model.leases import Leasing
-from ipsecha.model.records import Address, LeaseEntry, decode_record, encode_record
+from ipsecha.model.records import LeaseEntry, decode_record, encode_record
 
 log = logging.getLogger("ipsecha")
 
@@ -43,15 +37,6 @@ GRACE_S = 2.0
 
 ADDRESS_GRACE_S = 0.05
 """A former owner keeps the addresses for so long, so that its kernel still takes in what was under way to it."""
-
-KEPT_LIMIT = 8192
-
-FORWARD_LIMIT = 32 << 20
-"""Octets of packets that a former owner forwards at most: acknowledgements travel on the same channel, behind them."""
-
-Packet = tuple[str, bytes, Address, Address]
-_encoder = msgspec.msgpack.Encoder()
-_decoder = msgspec.msgpack.Decoder(Packet)
 
 
 class PairSide:
@@ -73,14 +58,14 @@ class PairSide:
         self.state_file: StateFile | None = None
         self.compaction = Compaction(gateway)
         self._disposal = Disposal(gateway.loop)
+        self._bequests = Bequests(gateway, member)
         self.counters: Counter[str] = Counter()
         self.holds_addresses = False
         self._troubles: set[str] = set()  # with sockets and addresses, as told to the operator
-        self._kept: deque[Packet] = deque(maxlen=KEPT_LIMIT)
+        self._packets = StrandedPackets(gateway, member, self.counters)
         self._now = 0.0
         self._changes = 0  # of ownership, carried out here; an epoch may change without one
         self._renewed_at = 0.0
-        self._forward_room = 0
         self._actions: dict[type, Callable[[Any], None]] = {
             fx.SendFrame: lambda effect: self.channel.send(effect.data),
             fx.SendBeat: lambda effect: self.beats.send(effect.data),
@@ -98,9 +83,11 @@ class PairSide:
             fx.DiscardRecords: self._discard_records,
             fx.TakeSnapshot: self._take_snapshot,
             fx.Suspect: lambda effect: gateway.endpoint.suspect(effect.keys, self._now),
+            fx.Bequeath: self._bequests.bequeath,
+            fx.Inherit: lambda effect: self._bequests.inherit(effect, self._now),
             fx.CloseJoin: self._close_join,
             fx.ClockOffset: self._shift_clock,
-            fx.Forwarded: self._forwarded,
+            fx.Forwarded: self._packets.arrived,
             fx.ClusterReport: _report,
             fx.RaiseEpoch: lambda effect: self._take_place(effect.epoch),
             fx.UseUp: self._use_up,
@@ -226,9 +213,7 @@ class PairSide:
         self._troubles.clear()
         self.holds_addresses = False  # though not yet given back after a handover: the partner has announced them since
         self._take_place(effect.epoch)
-        kept, self._kept = self._kept, deque(maxlen=KEPT_LIMIT)
-        for packet in kept:
-            self._process(packet)
+        self._packets.process_kept()
 
     def _take_place(self, epoch: int) -> None:
         """Listen, claim the addresses, say so; again after a moment where something is in the way."""
@@ -267,36 +252,27 @@ class PairSide:
     def _freeze(self, effect: fx.Freeze) -> None:
         """Stop using the SAs; what arrives is kept until it is known who goes on."""
         gateway = self.gateway
-        gateway.divert = self._keep_ike
-        gateway.plane.deactivate(self._keep)
+        gateway.divert = self._packets.keep_ike
+        gateway.plane.deactivate(self._packets.keep)
         self.member.handover_ready(gateway.plane.exact_counters(), self._now)
-
-    def _keep(self, kind: str, data: bytes, local: Address, remote: Address) -> None:
-        self._kept.append((kind, data, local, remote))
-
-    def _keep_ike(self, data: bytes, local: Address, remote: Address) -> None:
-        self._kept.append(("ike", data, local, remote))
 
     def _become_standby(self, effect: fx.BecomeStandby) -> None:
         gateway = self.gateway
         self._changes += 1
         gateway.endpoint.deactivate()
-        gateway.plane.deactivate(self._forward if effect.forward else None)
+        gateway.plane.deactivate(self._packets.forward if effect.forward else None)
         dropped = gateway.output.give_up(gateway.endpoint.take_effects())
         if dropped:
             self.counters["commits given up"] += dropped
         self.compaction.was_owner = True
         if effect.forward:
-            gateway.divert = self._forward_ike
-            self._forward_room = FORWARD_LIMIT
-            kept, self._kept = self._kept, deque(maxlen=KEPT_LIMIT)
-            for packet in kept:
-                self._forward(*packet)
+            gateway.divert = self._packets.forward_ike
+            self._packets.forward_kept()
             gateway.loop.call_later(ADDRESS_GRACE_S, self._release_after_handover, self._changes)
             gateway.loop.call_later(GRACE_S, self._end_of_grace, self._changes)
         else:
             gateway.divert = None
-            self._kept.clear()
+            self._packets.drop_kept()
             self._release_addresses()
             self._try(gateway.plane.stop_listening)
 
@@ -324,37 +300,6 @@ class PairSide:
             loop.call_later(RENEW_S, self._renew)
         else:
             loop.call_later(TAKE_PLACE_AGAIN_S, self._renew)
-
-    # Packets for the other member
-
-    def _forward(self, kind: str, data: bytes, local: Address, remote: Address) -> None:
-        if len(data) > self._forward_room:
-            self.counters["packets not forwarded"] += 1
-            return
-        self._forward_room -= len(data)
-        self.counters["packets forwarded"] += 1
-        self.member.forward(_encoder.encode((kind, data, local, remote)))
-        self.gateway.wake()
-
-    def _forward_ike(self, data: bytes, local: Address, remote: Address) -> None:
-        self._forward("ike", data, local, remote)
-
-    def _forwarded(self, effect: fx.Forwarded) -> None:
-        try:
-            packet = _decoder.decode(effect.data)
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            self.counters["malformed forwarded packets"] += 1
-            return
-        if self.member.owns:
-            self._process(packet)
-
-    def _process(self, packet: Packet) -> None:
-        kind, data, local, remote = packet
-        if kind == "ike":
-            self.gateway.on_ike(data, local, remote)
-        elif kind in ("inner", "esp", "ah"):
-            known: Kind = "inner" if kind == "inner" else "ah" if kind == "ah" else "esp"
-            self.gateway.plane.inject(known, data, local, remote)
 
     # Records
 

@@ -75,6 +75,8 @@ def _fire_exchange(endpoint: IkeEndpoint, sa: IkeSa, exchange: Exchange, now: fl
         window.run_queue(endpoint, sa, now)
     elif overdue:
         if exchange.kind == ExchangeKind.MESSAGE_ID_SYNC:
+            if exchange.tries > 1 and repair.drop_if_replaced(endpoint, sa):
+                return
             message_sync.renew(endpoint, sa, exchange)
         window.retransmit(endpoint, sa, exchange, now)
 

@@ -25,6 +25,7 @@ from ipsecha.ike import (
     message_sync,
     operations,
     repair,
+    repair_children,
     rival,
     sharing,
     standby,
@@ -331,7 +332,7 @@ class IkeEndpoint(Configured):
         self.now = now
         self.counters["esp-unknown-spi"] += 1
         if self.active:
-            repair.unknown_spi(self, spi, remote, now)
+            repair_children.unknown_spi(self, spi, remote, now)
         self.end_step()
 
     # The cluster
@@ -389,10 +390,22 @@ class IkeEndpoint(Configured):
 
     def suspect(self, spis: Sequence[bytes], now: float) -> None:
         """Another owner has used these IKE SAs beside us: repair them, a batch at a time."""
-        marked = rival.mark(self, spis)
-        if marked:
-            self.now = now
-            self._background = standby.BackgroundPass(marked if self._background is None else None)
+        self.now = now
+        self._look_after(rival.mark(self, spis))
+
+    def inherit(self, sas: Sequence[IkeSa], above_lanes: int, now: float) -> None:
+        """Another owner has made these IKE SAs beside us, and uses them no more: they are ours.  Their outbound numbers
+        go on ``above_lanes`` lanes above the ceilings."""
+        self.now = now
+        self._look_after(rival.inherit(self, sas, above_lanes))
+        self.end_step()
+
+    def _look_after(self, spis: list[bytes]) -> None:
+        """Timers, and repairs, a batch at a time."""
+        if spis and self._background is None:
+            self._background = standby.BackgroundPass(spis)
+        elif self._background is not None:
+            self._background.include(spis)
 
     def deactivate(self) -> None:
         """No longer the owner: what is not in the records is dropped."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ipsecha.ike import children, collisions, counter_sync, repair
+from ipsecha.ike import children, collisions, counter_sync, repair_children
 from ipsecha.ike.flags import CLOSED, CLOSING, LEAVING, REKEYED
 from ipsecha.ike.window import Payloads, start_request
 from ipsecha.model.numbers import ExchangeType, Notify, Payload, Protocol
@@ -116,7 +116,7 @@ def _delete_children(endpoint: IkeEndpoint, sa: IkeSa, protocol: int, deletes: l
             answer.append(child.spi_in.to_bytes(4, "big"))
             children.remove(endpoint, sa, child)
             collisions.child_gone(endpoint, sa, child)
-            repair.child_deleted(endpoint, sa, child)
+            repair_children.child_deleted(endpoint, sa, child)
     return answer
 
 
@@ -130,7 +130,7 @@ def _notifications(endpoint: IkeEndpoint, sa: IkeSa, payloads: list[RawPayload])
             text = f"{sa.remote[0]} says {Notify(notify.type).name} {(notify.spi or notify.data[:8]).hex()}"
             endpoint.report("peer-complains", text, sa.connection, level=30)
             if notify.type == Notify.INVALID_SPI and len(notify.data) == 4:
-                repair.peer_lacks(endpoint, sa, int.from_bytes(notify.data, "big"), endpoint.now)
+                repair_children.peer_lacks(endpoint, sa, int.from_bytes(notify.data, "big"), endpoint.now)
         elif notify.type == Notify.IPSEC_REPLAY_COUNTER_SYNC:
             counter_sync.answer(endpoint, sa, notify.data)
         else:

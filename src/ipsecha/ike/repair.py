@@ -21,9 +21,7 @@ request is authentic, and proves by itself that n was answered, so a suspect tak
 rekeyed).  Whoever plays back old requests gains little: those that we would take are the very ones whose effects were
 lost, each at most once, and only forwards.  A peer behind a NAT then seems to be where they came from, until it sends.
 
-Child SAs that were made or deleted in lost steps: a rekey finds out.  A peer that knows the child SA makes a new one
-with us, one that does not answers CHILD_SA_NOT_FOUND, and a new one follows.  ESP with an SPI that we do not know, from
-a suspect's peer, is a child SA that only the peer knows: it is deleted by that SPI.
+Child SAs that were made or deleted in lost steps are the business of ``repair_children``.
 
 A suspect that answers no probe is *doomed*, or the peer cannot be reached at the moment.  A new IKE SA is begun beside
 it, where we know whom to ask; if that succeeds the old one goes without a word.
@@ -34,14 +32,13 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from ipsecha.ike import attempts, bring_up, children, collisions, initiation, message_sync, window
+from ipsecha.ike import attempts, initiation, message_sync, repair_children, window
 from ipsecha.ike.create_child import NONCE_LENGTH
-from ipsecha.ike.flags import CHANGING, ENCAPSULATE, IN_DOUBT, LEAVING, MESSAGE_ID_SYNC, OPEN, REMOTE_NAT
+from ipsecha.ike.flags import CHANGING, IN_DOUBT, LEAVING, MESSAGE_ID_SYNC, OPEN, REMOTE_NAT
 from ipsecha.ike.negotiation import number_proposals
 from ipsecha.ike.suspects import Doubtful, Repair
-from ipsecha.model.errors import PeerError
 from ipsecha.model.numbers import ExchangeType, Notify, Payload, Protocol
-from ipsecha.model.records import Address, ChildSa, ChildState, Exchange, ExchangeKind, IkeSa, Task
+from ipsecha.model.records import Exchange, ExchangeKind, IkeSa, Task
 from ipsecha.wire.chain import RawPayload
 from ipsecha.wire.payloads.delete import parse_delete
 from ipsecha.wire.payloads.notify import build_notify, parse_notify
@@ -63,12 +60,6 @@ ANSWERS = 32
 
 REPETITIONS = 2 * PROBES
 REPLACEMENTS = 256  # handshakes under way at a time
-
-MAX_ORPHANS = 16
-"""Child SAs that only the peer knows and that wait for their DELETE: strangers name some, too."""
-
-YOUNG_S = 1.0
-"""A child SA may be missing at the peer for so long after we made it."""
 
 
 def begin(endpoint: IkeEndpoint, sa: IkeSa, now: float) -> None:
@@ -225,7 +216,7 @@ def _learn(endpoint: IkeEndpoint, sa: IkeSa, payloads: list[RawPayload]) -> None
             for spi in delete.spis if delete.protocol != Protocol.IKE else ():
                 child = sa.child_by_outbound_spi(int.from_bytes(spi, "big"))
                 if child is not None:
-                    _replace(endpoint, sa, child)
+                    repair_children.replace(endpoint, sa, child)
         elif payload.type == Payload.SA:
             endpoint.report("lost-child", f"{sa.remote[0]} has a child SA that is not known here", sa.connection)
 
@@ -242,8 +233,8 @@ def _settle(endpoint: IkeEndpoint, sa: IkeSa, now: float) -> None:
         endpoint.report("repaired", f"updates were lost; {sa.remote[0]} and we agree again", sa.connection)
     if changing or (repair is not None and repair.lost):
         endpoint.repairs.first_evidence(sa)
-        _verify_children(endpoint, sa)
-        _restore(endpoint, sa)
+        repair_children.verify(endpoint, sa)
+        repair_children.restore(endpoint, sa)
     endpoint.rearm(sa)
 
 
@@ -260,8 +251,8 @@ def _end(endpoint: IkeEndpoint, sa: IkeSa, now: float) -> None:
     for heir in endpoint.sas_of_peer(sa.connection, sa.remote_id):
         if not heir.flags & LEAVING and heir.local_spi not in endpoint.suspects:
             endpoint.repairs.first_evidence(heir)
-            _verify_children(endpoint, heir)
-            _restore(endpoint, heir)
+            repair_children.verify(endpoint, heir)
+            repair_children.restore(endpoint, heir)
             window.run_queue(endpoint, heir, now)
 
 
@@ -269,117 +260,6 @@ def _clear(endpoint: IkeEndpoint, sa: IkeSa) -> None:
     endpoint.suspects.pop(sa.local_spi, None)
     sa.flags &= ~(OPEN | CHANGING)
     endpoint.touch(sa)
-
-
-# Child SAs.  Tasks are only queued here: these are called in the middle of steps that run the queue at their end.
-
-
-def _verify_children(endpoint: IkeEndpoint, sa: IkeSa) -> None:
-    """Rekey the child SAs of ``sa``; those that only we know are replaced in that way."""
-    for child in sa.children:
-        if child.state == ChildState.ESTABLISHED:
-            _queue(endpoint, sa, Task(ExchangeKind.REKEY_CHILD, child.spi_in, child.name))
-
-
-def _doubt_children(endpoint: IkeEndpoint, sa: IkeSa) -> None:
-    """There is proof that the peer's view of the child SAs is another than ours: they are verified when the repair is
-    through, or now, but once for each takeover."""
-    repair = endpoint.suspects.get(sa.local_spi)
-    if repair is not None:
-        repair.lost = True
-    elif sa.local_spi in endpoint.suspects:
-        sa.flags |= CHANGING
-    elif endpoint.repairs.first_evidence(sa):
-        _verify_children(endpoint, sa)
-        _restore(endpoint, sa)
-
-
-def _queue(endpoint: IkeEndpoint, sa: IkeSa, task: Task) -> None:
-    if all((task.kind, task.spi, task.child) != (other.kind, other.spi, other.child) for other in sa.queue):
-        sa.queue = (*sa.queue, task)
-        endpoint.touch(sa)
-
-
-def _replace(endpoint: IkeEndpoint, sa: IkeSa, child: ChildSa) -> None:
-    """The peer does not know ``child`` (any more)."""
-    children.remove(endpoint, sa, child)
-    collisions.child_gone(endpoint, sa, child)
-    if all(other.name != child.name for other in sa.children):
-        _queue(endpoint, sa, Task(ExchangeKind.NEW_CHILD, child=child.name))
-
-
-def refuse_stale(endpoint: IkeEndpoint, sa: IkeSa, old: ChildSa | None, name: str) -> None:
-    """Raise PeerError(TEMPORARY_FAILURE) for a request of the peer's on an SA in doubt, for a child SA in the place of
-    ``old`` or (None) for a new one called ``name``, that may be the repetition of one which a predecessor has granted:
-    we would make a child SA that the peer does not know.  We ask for one ourselves instead."""
-    if not sa.flags & IN_DOUBT:
-        return
-    if old is not None and _is_ours(endpoint, sa, old):
-        return
-    if old is not None:
-        _queue(endpoint, sa, Task(ExchangeKind.REKEY_CHILD, old.spi_in, old.name))
-    elif all(child.name != name for child in sa.children):
-        _queue(endpoint, sa, Task(ExchangeKind.NEW_CHILD, child=name))
-    raise PeerError(Notify.TEMPORARY_FAILURE, "updates were lost: we ask for the child SA ourselves")
-
-
-def _is_ours(endpoint: IkeEndpoint, sa: IkeSa, child: ChildSa) -> bool:
-    """Whether ``child`` was made since the takeover: a request that names it is no repetition, so that the
-    peer's message IDs are certain from now on."""
-    if child.created_at < max(endpoint.repairs.since(sa), endpoint.active_since):
-        return False
-    sa.flags &= ~IN_DOUBT
-    endpoint.touch(sa)
-    return True
-
-
-def child_deleted(endpoint: IkeEndpoint, sa: IkeSa, child: ChildSa) -> None:
-    """The peer has deleted ``child``.  One from before the takeover may have been replaced in a step that was lost:
-    a new one is made; a peer that does not want it deletes it once more."""
-    if not endpoint.repairs.knows(sa) or _is_ours(endpoint, sa, child):
-        return
-    if all(other.name != child.name for other in sa.children):
-        _queue(endpoint, sa, Task(ExchangeKind.NEW_CHILD, child=child.name))
-
-
-def peer_lacks(endpoint: IkeEndpoint, sa: IkeSa, spi_out: int, now: float) -> None:
-    """INVALID_SPI inside the IKE SA (RFC 7296 section 1.5): our packets arrive at a peer that has no such child SA."""
-    child = sa.child_by_outbound_spi(spi_out)
-    if child is not None and child.state == ChildState.ESTABLISHED and now - child.created_at > YOUNG_S:
-        text = f"child {child.name!r}: {sa.remote[0]} does not know SPI {spi_out:08x}: it is replaced"
-        endpoint.report("child-lost", text, sa.connection, level=30)
-        _replace(endpoint, sa, child)
-
-
-def unknown_spi(endpoint: IkeEndpoint, spi: int, remote: Address, now: float) -> None:
-    """ESP with an SPI that is not ours.  Not authenticated: heeded at a limited rate, for peers in doubt only."""
-    repairs = endpoint.repairs
-    peers = repairs.at(remote[0])
-    if not peers or spi in endpoint.child_index or not repairs.hints.take(now) or not repairs.is_new(spi):
-        return
-    for connection, identity in peers:
-        for sa in endpoint.sas_of_peer(connection, identity):
-            waiting = sum(task.orphan for task in sa.queue)
-            if not sa.flags & LEAVING and _may_come_from(sa, remote) and waiting < MAX_ORPHANS:
-                endpoint.count("orphans-deleted")
-                _queue(endpoint, sa, Task(ExchangeKind.DELETE_CHILD, spi, orphan=True))
-                _doubt_children(endpoint, sa)
-                window.run_queue(endpoint, sa, now)
-
-
-def _may_come_from(sa: IkeSa, remote: Address) -> bool:
-    """Whether this is where ESP of the peer's comes from.  Only behind no NAT does it come without a port: the address
-    of a NAT is that of many."""
-    return remote == sa.remote or (remote == (sa.remote[0], 0) and not sa.flags & ENCAPSULATE)
-
-
-def _restore(endpoint: IkeEndpoint, sa: IkeSa) -> None:
-    """The peer has had a child SA that we do not know: where we have none at all, those that the policy knows are made,
-    or the peer would be left without."""
-    connection = endpoint.connection_of(sa) if not sa.children else None
-    for policy in connection.children if connection is not None else ():
-        if connection is not None and not bring_up.is_up(endpoint, connection, policy.name):
-            _queue(endpoint, sa, Task(ExchangeKind.NEW_CHILD, child=policy.name))
 
 
 # Requests of the peer, hints, and what is doomed
@@ -398,7 +278,7 @@ def leapt(endpoint: IkeEndpoint, sa: IkeSa, message_id: int) -> None:
     count = message_id - sa.expected_request_id
     endpoint.report("lost-requests", f"{count} requests of {sa.remote[0]} were lost here", sa.connection)
     sa.expected_request_id = message_id
-    _doubt_children(endpoint, sa)
+    repair_children.doubt(endpoint, sa)
 
 
 def hint(endpoint: IkeEndpoint, sa: IkeSa, now: float) -> None:
@@ -411,6 +291,8 @@ def hint(endpoint: IkeEndpoint, sa: IkeSa, now: float) -> None:
 
 def _give_up(endpoint: IkeEndpoint, sa: IkeSa, repair: Repair, exchange: Exchange, now: float) -> None:
     """No probe was answered.  The SA stays until the peer is known to be dead, or to have a new one with us."""
+    if drop_if_replaced(endpoint, sa):
+        return
     if len(endpoint.initiations) >= REPLACEMENTS:  # many are doomed: one after the other
         repair.due_at = now + PAUSE_S
         return
@@ -430,13 +312,37 @@ def _give_up(endpoint: IkeEndpoint, sa: IkeSa, repair: Repair, exchange: Exchang
         repair.replacement = initiation.start(endpoint, connection, names, now, address)
 
 
+def _stands_for(other: IkeSa, doomed: IkeSa) -> bool:
+    """Whether ``other`` is a later IKE SA with the same peer, at the same place."""
+    return (
+        other is not doomed
+        and other.created_at > doomed.created_at
+        and other.remote[0] == doomed.remote[0]
+        and not other.flags & (LEAVING | OPEN)
+    )
+
+
+def drop_if_replaced(endpoint: IkeEndpoint, sa: IkeSa) -> bool:
+    """``sa`` is a suspect that answers nothing: whether the peer has a later IKE SA with us, so that it is gone now.
+    The other owner may have made that one (``rival``)."""
+    stale = sa.local_spi in endpoint.suspects
+    if stale and any(_stands_for(other, sa) for other in endpoint.sas_of_peer(sa.connection, sa.remote_id)):
+        _drop_doomed(endpoint, sa)
+        return True
+    return False
+
+
+def _drop_doomed(endpoint: IkeEndpoint, sa: IkeSa) -> None:
+    endpoint.report("replaced", f"the IKE SA with {sa.remote[0]} was doomed and is replaced", sa.connection)
+    endpoint.remove_sa(sa)
+
+
 def replaced(endpoint: IkeEndpoint, new: IkeSa) -> None:
     """The peer has a new IKE SA with us: those with it that have answered no probe are not needed any more."""
     for sa in endpoint.sas_of_peer(new.connection, new.remote_id):
         repair = endpoint.suspects.get(sa.local_spi)
         if sa is not new and repair is not None and repair.doomed:
-            endpoint.report("replaced", f"the IKE SA with {sa.remote[0]} was doomed and is replaced", sa.connection)
-            endpoint.remove_sa(sa)
+            _drop_doomed(endpoint, sa)
 
 
 class Repairs(Doubtful):
@@ -447,4 +353,4 @@ class Repairs(Doubtful):
     leapt = staticmethod(leapt)
     hint = staticmethod(hint)
     synchronised = staticmethod(synchronised)
-    refuse_stale = staticmethod(refuse_stale)
+    refuse_stale = staticmethod(repair_children.refuse_stale)

@@ -89,6 +89,11 @@ class BackgroundPass:
         self._urgent = only
         self._pending: list[bytes] | None = None if only is None else []
 
+    def include(self, spis: list[bytes]) -> None:
+        """Look after these, too; a pass that has not begun looks after all anyway."""
+        if self._urgent is not None:
+            self._urgent += spis
+
     def run(self, endpoint: IkeEndpoint, now: float) -> bool:
         """Do one batch; False when all is done (connections that are to be up are then looked after)."""
         if self._urgent is None:

@@ -18,8 +18,8 @@ LANE = 1 << 20
 """How far beyond its ceilings a member that goes on alone after silence may send; who takes over on silence starts
 above that."""
 
-LANE_ESN = 1 << 24
-"""The same with extended sequence numbers: room for longer, and still small enough that an idle SA may change owners 63
+LANE_ESN = 1 << 22
+"""The same with extended sequence numbers: room for longer, and still small enough that an idle SA may change owners 85
 times before its jumps add up to 2^32, where a receiver that infers the high half would lose step (RFC 4303 appendix
 A2.2)."""
 

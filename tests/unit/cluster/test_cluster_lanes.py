@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import itertools
 
-from ipsecha.cluster.lanes import AFTER_SILENCE, CERTAIN, IN_DOUBT, Rivalry
+from ipsecha.cluster.lanes import AFTER_SILENCE, CERTAIN, IN_DOUBT, RESUMED, Rivalry
 from ipsecha.model.leases import Leasing
 
 
 def test_the_places_do_not_overlap_even_when_the_backup_knows_a_ceiling_one_lane_higher() -> None:
     bounded = [(0, 1), (AFTER_SILENCE, AFTER_SILENCE + 1), (IN_DOUBT, IN_DOUBT + 1)]
+    bounded += [(place, place + IN_DOUBT + 2) for place in RESUMED]  # from part of a lane, up to IN_DOUBT's, on
     for (_, end), (start, _) in itertools.pairwise(bounded):
         assert end <= start
     assert bounded[-1][1] + 1 <= CERTAIN

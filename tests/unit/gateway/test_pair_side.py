@@ -11,7 +11,7 @@ import pytest
 
 from ipsecha.cluster import effects as fx
 from ipsecha.cluster.pair import PairMember, PairSettings, Role
-from ipsecha.gateway import pair_side
+from ipsecha.gateway import stranded_packets
 from ipsecha.gateway.clock import ClusterClock
 from ipsecha.gateway.core import Gateway
 from ipsecha.gateway.pair_side import PairSide
@@ -184,7 +184,7 @@ def test_who_leaves_uses_nothing_any_more_when_it_says_goodbye(member: Member) -
 
 
 def test_forwarded_packets_do_not_fill_the_channel(member: Member, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pair_side, "FORWARD_LIMIT", 4500)
+    monkeypatch.setattr(stranded_packets, "FORWARD_LIMIT", 4500)
     member.become_active()
     member.core.role, member.core.channel_is_up = Role.STANDBY, True
     for _ in range(2):

@@ -9,7 +9,7 @@ from ike_lost import LazyBackup, without_sync
 from ike_pair import LEFT_IP, RIGHT_IP, Packet, Side, child_policy, left_connection, right_connection
 from ike_steps import Steps, rekey_ike
 from ipsecha.ike.flags import ENCAPSULATE
-from ipsecha.ike.repair import MAX_ORPHANS
+from ipsecha.ike.repair_children import MAX_ORPHANS
 from ipsecha.ike.window import REKEY_MESSAGE_ID
 from ipsecha.model.numbers import ExchangeType, Notify, Payload
 from ipsecha.model.records import IkeSa

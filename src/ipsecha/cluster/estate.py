@@ -1,0 +1,72 @@
+"""What an owner leaves to the one that it has to give way to.
+
+Without a witness two members that are cut off from each other both go on.  When they meet, one stays owner and the
+other becomes its backup (``meeting``).  What that other one did meanwhile, the one that stays cannot know:
+
+* IKE SAs that both have, and that it has changed.  It names them (``Touched``), and the owner repairs them as after
+  lost updates (RFC 6027 section 3.6).
+* IKE SAs that it has made.  Their records go to the owner (``Bequest``), which uses them from then on.  Nobody else
+  does: their maker stopped before it sent them, and keeps no copy.  Outbound numbers go on where no member can have
+  come to.
+
+Where the records of the two go back to different cold starts, neither has anything of the other's, and all is left.
+
+With a witness there is no second owner, and nothing to be left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from ipsecha.cluster import effects as fx
+
+TOUCHED_LIMIT = 1 << 18
+"""So many changed records are remembered."""
+
+MARGIN_S = 0.05
+"""An IKE SA may be a turn older than the commit of its record."""
+
+
+class Estate:
+    """What only this member knows, as long as it owns, and until it has told the owner that stays."""
+
+    def __init__(self) -> None:
+        self._owned = False
+        self._touched: set[bytes] = set()
+        self._since = 0.0
+        self._bequest: fx.Bequeath | None = None  # under way
+
+    def owned(self) -> None:
+        """This member is an owner."""
+        self._owned = True
+
+    def note(self, keys: Iterable[bytes], since: float) -> None:
+        """These records were changed, the first one at ``since``: the other member may be an owner, too, and does not
+        hear of it."""
+        if not self._touched:
+            self._since = since - MARGIN_S
+        if len(self._touched) < TOUCHED_LIMIT:
+            self._touched.update(keys)
+
+    def known(self) -> None:
+        """A backup in sync knows everything."""
+        self._touched.clear()
+
+    def lost(self) -> None:
+        """This member's records are gone, or not to be believed: it has nothing to leave."""
+        self._owned, self._bequest = False, None
+        self._touched.clear()
+
+    def bequest(self, strangers: bool) -> fx.Bequeath | None:
+        """What to offer to the owner that stays, the same again if the channel breaks meanwhile; None: nothing.
+        ``strangers``: its records go back to another cold start than ours."""
+        if self._bequest is None and self._owned:
+            if strangers:
+                self._bequest = fx.Bequeath(None, 0.0)
+            elif self._touched:
+                self._bequest = fx.Bequeath(tuple(sorted(self._touched)), self._since)
+        return self._bequest
+
+    def confession(self) -> list[bytes]:
+        """The keys of records that were changed, told last."""
+        return sorted(self._touched)

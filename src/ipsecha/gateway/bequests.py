@@ -1,0 +1,62 @@
+"""IKE SAs that change hands when two owners meet (``cluster.estate``): both ends of it.
+
+The one that gives up sends its records in small parts with a pause between them, so that the other one, which carries
+the traffic, takes in no more than a few milliseconds' worth at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ipsecha.cluster import effects as fx
+from ipsecha.cluster.pair import PairMember
+from ipsecha.gateway.core import Gateway
+from ipsecha.ike.flags import LEAVING
+from ipsecha.model.records import decode_record, encode_record
+
+PART, PAUSE_S = 32, 0.005
+"""Records in one frame, and between two."""
+
+
+class Bequests:
+    """What the present or a former owner does about them."""
+
+    def __init__(self, gateway: Gateway, member: PairMember) -> None:
+        self._gateway = gateway
+        self._member = member
+        self._keys: list[bytes] = []
+        self._since = 0.0
+        self._serial = 0  # of the last Bequeath
+
+    def bequeath(self, effect: fx.Bequeath) -> None:
+        """Offer what the effect names; one that is under way already begins anew."""
+        self._keys = list(self._gateway.endpoint.sas if effect.keys is None else effect.keys)
+        self._since = effect.since
+        self._serial += 1
+        self._next_part(self._serial)
+
+    def _next_part(self, serial: int) -> None:
+        if serial != self._serial:
+            return
+        part: list[bytes] = []
+        while self._keys and len(part) < PART:
+            part += self._record(self._keys.pop())
+        self._member.bequeath(part)
+        if self._keys:
+            self._gateway.loop.call_later(PAUSE_S, self._next_part, serial)
+        else:
+            self._member.bequeathed()
+        self._gateway.wake()
+
+    def _record(self, local_spi: bytes) -> Sequence[bytes]:
+        """None for an SA that is gone or about to go, or that the other member has had, too."""
+        sas = self._gateway.endpoint.sas
+        sa = sas.peek(local_spi) if local_spi in sas else None
+        if sa is None or sa.flags & LEAVING or sa.created_at < self._since:
+            return ()
+        return (encode_record(sa),)
+
+    def inherit(self, effect: fx.Inherit, now: float) -> None:
+        """Raises msgspec.DecodeError for a record that makes no sense."""
+        sas = [decode_record(record) for record in effect.records]
+        self._gateway.endpoint.inherit(sas, effect.above_lanes, now)

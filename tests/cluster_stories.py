@@ -1,0 +1,101 @@
+"""Faults in an order and at moments to which chance comes once in ten thousand worlds; what members do meanwhile, and
+with which numbers, is left to the seed."""
+
+from __future__ import annotations
+
+from cluster_checkers import Node
+from cluster_faults import settle
+from cluster_world import World
+from ipsecha.cluster.pair import PairMember
+
+STEP_S = 0.0002
+
+
+def owner_dies_behind_a_cut_cable(world: World) -> World:
+    """The synch cable is cut while beats go on over the LAN, then the owner dies."""
+    owner, _ = _pair(world)
+    for receiver in (0, 1):
+        world.block("synch", receiver)
+    _busy(world, 100)
+    world.crash(owner.index)
+    _busy(world, 100)
+    world.heal()
+    world.start(owner.index)
+    settle(world)
+    world.expect_settled()
+    return world
+
+
+def doubt_then_isolation(world: World) -> World:
+    """A switchover whose answer is lost: its owner goes on in doubt beside the new one.  Both are isolated, meet for as
+    long as it takes one of them to own again, and lose sight of each other."""
+    _, heir = _in_doubt(world)
+    _busy(world, 80)
+    for node in world.nodes:
+        node.links_up, node.health = False, 0
+    _cut_all(world)
+    world.run(0.6)
+    world.heal()
+    _run_until_owner(world, heir)
+    _cut_all(world)
+    _busy(world, 60)
+    return _settled_and_busy(world)
+
+
+def doubt_then_a_beat(world: World) -> World:
+    """As above, and then the owner in doubt hears a beat of the new one before it can say what it has done."""
+    former, _ = _in_doubt(world)
+    _busy(world, 20)
+    world.block("lan", former.index, False)
+    world.run(0.3)
+    world.heal()
+    return _settled_and_busy(world)
+
+
+def _pair(world: World) -> tuple[Node, Node]:
+    """Owner and backup, some traffic later."""
+    world.start(0)
+    world.start(1)
+    world.run(0.5)
+    _busy(world, 20)
+    owner = next(node for node in world.nodes if node.member.owns)
+    return owner, world.nodes[1 - owner.index]
+
+
+def _in_doubt(world: World) -> tuple[Node, Node]:
+    """An owner that has sent HANDOVER and goes on without an answer, and the one that has taken over."""
+    former, heir = _pair(world)
+    world.run(0.1)
+    world.ask(former.index, PairMember.switchover)
+    _run_until_owner(world, heir)
+    _cut_all(world, former)
+    world.run(0.8)
+    assert all(node.member.owns for node in world.nodes)
+    return former, heir
+
+
+def _cut_all(world: World, receiver: Node | None = None) -> None:
+    for path, index in world.blocked:
+        if receiver is None or receiver.index == index:
+            world.block(path, index)
+
+
+def _run_until_owner(world: World, node: Node) -> None:
+    for _ in range(5000):
+        if node.member.owns:
+            return
+        world.run(STEP_S)
+
+
+def _settled_and_busy(world: World) -> World:
+    settle(world)
+    _busy(world, 400)
+    settle(world)
+    world.expect_settled()
+    return world
+
+
+def _busy(world: World, turns: int) -> None:
+    for _ in range(turns):
+        world.traffic()
+        world.run(0.02)
