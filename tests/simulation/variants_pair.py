@@ -99,9 +99,10 @@ class FreeAfterSilence(PairMember):
 class JoinWithoutDiscarding(PairMember):
     """Stale records survive a join."""
 
-    def _join(self) -> None:
-        super()._join()
-        self._effects = [effect for effect in self._effects if not isinstance(effect, fx.DiscardRecords)]
+    def _discard(self) -> None:
+        super()._discard()
+        if self.role is Role.STANDBY:
+            self._effects = [effect for effect in self._effects if not isinstance(effect, fx.DiscardRecords)]
 
 
 class InSyncTooEarly(PairMember):

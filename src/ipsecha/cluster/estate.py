@@ -6,8 +6,9 @@ other becomes its backup (``meeting``).  What that other one did meanwhile, the 
 * IKE SAs that both have, and that it has changed.  It names them (``Touched``), and the owner repairs them as after
   lost updates (RFC 6027 section 3.6).
 * IKE SAs that it has made.  Their records go to the owner (``Bequest``), which uses them from then on.  Nobody else
-  does: their maker stopped before it sent them, and keeps no copy.  Outbound numbers go on where no member can have
-  come to.
+  does: their maker stopped before it sent them, and will not begin again; it keeps them until the owner has answered,
+  and offers them again should the channel break.  The owner takes none a second time.  Outbound numbers go on where no
+  member can have come to.
 
 Where the records of the two go back to different cold starts, neither has anything of the other's, and all is left.
 

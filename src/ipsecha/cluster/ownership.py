@@ -248,8 +248,11 @@ class Ownership:
             self._join()
 
     def _join(self) -> None:
+        """We use our records no more.  Those that we bequeath stay until the owner answers: should the channel break
+        before it has them, they are offered again."""
         self._confess()
-        self._discard()
+        if not self._bequeathing:
+            self._discard()
         self._send(frames.Join(self.epoch))
 
     def _confess(self) -> None:

@@ -246,6 +246,8 @@ class PairMember(Judgement):
         """What an owner sends to its backup: applied first, acknowledged then."""
         if self._fenced(frame.epoch):
             return
+        if self._bequeathing:
+            self._discard()
         complete = self._take_in(frame, self._applied)
         self._applied = frame.number
         if complete:

@@ -50,8 +50,11 @@ def inherit(endpoint: IkeEndpoint, sas: Iterable[IkeSa], above_lanes: int) -> li
     """Take over those that we do not have; gives their SPIs."""
     inherited = []
     for sa in sas:
-        if sa.local_spi not in endpoint.sas and _fits(endpoint, sa):
+        if sa.local_spi in endpoint.sas or sa.local_spi in endpoint.inherited:
+            continue  # offered again, or ended since: numbers must not begin again
+        if _fits(endpoint, sa):
             _take(endpoint, sa, above_lanes)
+            endpoint.inherited.add(sa.local_spi)
             inherited.append(sa.local_spi)
     return inherited
 
