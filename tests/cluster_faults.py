@@ -1,4 +1,8 @@
-"""What can happen to a pair, and runs made of it."""
+"""What can happen to a pair, and runs made of it: faults of all kinds, then a *relay*.
+
+In a relay the pair is in sync before each fault, and the fault strikes whoever owns by then: owners follow each other
+fast, in the middle of traffic, and none of them may cost an SA.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +11,17 @@ from collections.abc import Callable, Sequence
 from cluster_checkers import Node
 from cluster_world import PATHS, World
 from ipsecha.cluster.pair import PairMember
-from simulation.plan import PACKETS, Drawing, Plan
+from simulation.plan import HEIR, IN_SYNC, PACKETS, PROOF, Drawing, Plan
 from simulation.violation import Violation
 
 LEVEL = "pair"
 ROUNDS = 20
+RELAY = 10
+"""Owners that follow each other when the faults are over."""
+PROTECTED_S = 5.5
+"""After a fault a backup is in sync within so long."""
+AT_REST_S = 0.5
+"""What was under way has ended by then, where nothing new begins, and members have noticed that they were cut off."""
 
 
 def _crash(world: World, node: Node) -> None:
@@ -137,6 +147,18 @@ FAULTS: dict[str, Callable[[World, Node], None]] = {
     "late": _late,
 }
 REPAIRS: dict[str, Callable[[World, Node], None]] = {"start": _start, "heal": _heal, "peace": _peace}
+HEIRS = {
+    "crash": 0.01,
+    "crash in effects": 0.01,
+    "switchover": 0.01,
+    "goodbye": 0.01,
+    "host": 0.5,
+    "pause": 0.5,
+    "deaf": 0.5,
+    "partition": 0.5,
+}
+"""What befalls the owners of a relay, and how long, about, it takes until another owns."""
+OFTEN = ("crash", "crash in effects", "crash in effects", "switchover", "switchover")
 
 
 def disturb(world: World) -> None:
@@ -153,15 +175,38 @@ def draw(seed: int, faults: Sequence[str] = (), rounds: int = ROUNDS) -> Plan:
     """What happens in the world of a seed; with faults of the given kinds, or of some."""
     drawing = Drawing(LEVEL, seed)
     chance = drawing.chance
-    faults = faults or drawing.kinds(FAULTS, 2, 7)
-    kinds = [*faults, *sorted(REPAIRS)[: chance.randint(1, 3)], "peace", "start"]
+    kinds = [*(faults or drawing.kinds(FAULTS, 2, 7)), *sorted(REPAIRS)[: chance.randint(1, 3)], "peace", "start"]
     drawing.pause(chance.choice((0.0, 0.5)))
     for _ in range(rounds):
         for _ in range(chance.randint(1, 6)):
             drawing.event(PACKETS)
             drawing.pause(chance.random() * chance.choice((0.001, 0.01, 0.1)))
         drawing.event(chance.choice(kinds), member=chance.randrange(2))
+    draw_relay(drawing, heirs_of(faults))
     return Plan(LEVEL, seed, tuple(drawing.events), kinds=tuple(kinds))
+
+
+def heirs_of(faults: Sequence[str]) -> list[str]:
+    """What may befall heirs where only faults of the given kinds are played; none given: of all."""
+    return [kind for kind in (*HEIRS, *OFTEN) if not faults or kind in faults]
+
+
+def draw_relay(drawing: Drawing, heirs: Sequence[str]) -> None:
+    """Traffic, a fault of the owner in the middle of it, and all is in sync again: so many times."""
+    chance = drawing.chance
+    if heirs:
+        drawing.event(PROOF)
+        drawing.event(IN_SYNC)
+    for _ in range(RELAY if heirs else 0):
+        kind = chance.choice(heirs)
+        for _ in range(chance.randint(1, 3)):
+            drawing.event(PACKETS)
+            drawing.pause(chance.random() * chance.choice((0.0, 0.001, 0.01)))
+        drawing.event(HEIR + kind)
+        for _ in range(chance.randint(1, 3)):
+            drawing.pause(chance.random() * HEIRS[kind])
+            drawing.event(PACKETS)
+        drawing.event(IN_SYNC)
 
 
 def play(world: World, plan: Plan) -> None:
@@ -169,22 +214,69 @@ def play(world: World, plan: Plan) -> None:
     world.faults = list(plan.kinds)
     world.start(0)
     world.start(1)
+    carry_out(world, plan, _strike)
+
+
+def carry_out(world: World, plan: Plan, strike: Callable[[World, str, Node], None]) -> None:
+    """All events of a plan, then peace."""
     for event in plan.events:
         world.run(event.pause_s)
         world.random.seed(event.chance)
         if event.what == PACKETS:
             world.traffic()
+        elif event.what == PROOF:
+            _prove(world, plan.seed)
+        elif event.what == IN_SYNC:
+            _come_to_be_in_sync(world)
+        elif event.what.startswith(HEIR):
+            _strike_heir(world, event.what.removeprefix(HEIR), strike)
         else:
-            _strike(world, event.what, world.nodes[event.member])
-    world.random.seed(f"end/{plan.seed}")
+            strike(world, event.what, world.nodes[event.member])
+    if plan.events and plan.events[-1].what == IN_SYNC:  # nothing of a fault is left to be waited for
+        _use(world)
+        world.expect_settled()
+    else:
+        _prove(world, plan.seed)
+
+
+def _prove(world: World, seed: int) -> None:
+    world.random.seed(f"end/{seed}")
     settle(world)
     world.expect_settled()
+
+
+def _come_to_be_in_sync(world: World) -> None:
+    for node in world.nodes:
+        node.crash_after = None
+    calm_at = AT_REST_S + max(world.time if world.disturbed else 0.0, world.awake_at)
+    if world.disturbed:
+        world.heal()
+    if not all(node.alive for node in world.nodes):
+        _start(world, world.nodes[0])
+    world.run(max(calm_at - world.time, 0.0))
+    end = world.time + PROTECTED_S
+    while not world.protected:
+        if world.time > end:
+            raise Violation("stuck", f"no backup is in sync after {PROTECTED_S} s")
+        world.run(0.01)
+    world.expect_inherited()
+
+
+def _strike_heir(world: World, kind: str, strike: Callable[[World, str, Node], None]) -> None:
+    """One fault at a time: an owner is struck that has had a backup in sync since the last one."""
+    if world.may_be_struck:
+        world.may_be_struck = False
+        strike(world, kind, world.owner)
 
 
 def settle(world: World) -> None:
     """The faults are over; within a bounded time everything must be as it should."""
     _peace(world, world.nodes[0])
     world.run(4.0)
+    _use(world)
+
+
+def _use(world: World) -> None:
     for _ in range(20):
         world.traffic()
         world.run(0.01)

@@ -183,6 +183,14 @@ class DismissalIgnored(PairMember):
         self._dismissal = dismissal
 
 
+class BeginsAnew(PairMember):
+    """A backup in sync begins anew where its owner has died."""
+
+    def _take_over(self, proof: bool, now: float, reason: str = "") -> None:
+        self.in_sync = self.in_sync and not proof
+        super()._take_over(proof, now, reason)
+
+
 Broken = tuple[type[PairMember], set[str], tuple[str, ...] | Callable[[World], World]]
 PAIR_VARIANTS: tuple[Broken, ...] = (  # with the checkers that may be first, and the kinds of faults that matter
     (AckBeforeApply, {"commit"}, ("crash", "switchover")),
@@ -204,6 +212,7 @@ PAIR_VARIANTS: tuple[Broken, ...] = (  # with the checkers that may be first, an
     (RivalEpochForgotten, {"I5"}, ("partition", "crash")),
     (RoleKeptSecret, {"stuck"}, ("crash",)),
     (DismissalIgnored, {"I2", "I3"}, owner_dies_behind_a_cut_cable),
+    (BeginsAnew, {"lost"}, ("crash", "switchover")),
 )
 
 
