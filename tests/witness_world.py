@@ -76,14 +76,6 @@ class WitnessedWorld(World):
         if a.lineage == b.lineage and a.goes_beyond and b.goes_beyond:
             raise Violation("alone", f"{a.name} and {b.name} both go beyond what they both know")
 
-    def expect_inherited(self) -> None:
-        """Excused: what the witness has is later than what the members have.  Its word counts more than their records,
-        be it the word of an owner that died before both began anew without a witness, or a claim that was granted again
-        after it had been returned."""
-        super().expect_inherited()
-        if self.ledger.line.epoch > self.owner.member.epoch:
-            self.inherited = None
-
     # The third box
 
     def witness(self, runs: bool) -> None:

@@ -259,7 +259,21 @@ class Voting(Restoring):
                 data = self.witness.request(Kind.TELL, self.epoch, self.epoch, self.lineage)
             if data is not None:
                 self._effects.append(fx.AskWitness(data))
+            self._outgrow_the_dead()
         self._mind_the_claim(now)
+
+    def _outgrow_the_dead(self) -> None:
+        """Both of us have begun anew, below an epoch that the witness was told by a process that is no more: our backup
+        would be refused when we die.  It joins again in an epoch above that line."""
+        assert self.witness is not None
+        line = self.witness.line
+        if line is None or line.epoch <= self.epoch or self.log.backup is not BackupState.IN_SYNC:
+            return
+        living = (self._boot_id, self.partner.boot_id if self.partner is not None else b"")
+        if self.role is Role.ACTIVE and self.channel_is_up and line.holder not in living:
+            self._highest_epoch = max(self._highest_epoch, line.epoch)
+            self._raise_epoch()
+            self._reset_channel("an epoch above that of the witness's line")
 
     def _mind_the_claim(self, now: float) -> None:
         assert self.witness is not None

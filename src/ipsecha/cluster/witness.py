@@ -90,6 +90,7 @@ class Ledger:
         self.cluster = cluster
         self.members = members
         self.line = line
+        self._returns: dict[str, tuple[bytes, int]] = {}  # by member: boot id and number of the last RETURN
 
     def answer(self, member: str, data: bytes) -> bytes:
         """The reply to one message of ``member``, as its certificate names it.
@@ -112,6 +113,8 @@ class Ledger:
         own = self.line.holder == request.boot_id
         mine = own and self.line.epoch == request.epoch
         if request.kind == Kind.CLAIM:
+            if self._is_late(member, request):
+                return mine
             based = (own and request.base > 0) or self.line.epoch <= request.base
             if based and max(self.line.epoch, request.base) < request.epoch:
                 self.line = Line(request.epoch, request.boot_id, member, request.lineage)
@@ -120,9 +123,18 @@ class Ledger:
             if self.line.epoch < request.epoch:
                 self.line = Line(request.epoch, request.boot_id, member, request.lineage)
                 return True
-        elif request.kind == Kind.RETURN and mine:
+        elif request.kind == Kind.RETURN:
+            self._returns[member] = (request.boot_id, request.number)
+            if not mine:
+                return False
             self.line = Line(request.base, b"", member if request.base else "", request.lineage if request.base else 0)
         return mine
+
+
+    def _is_late(self, member: str, request: Request) -> bool:
+        """Whether this is a copy, on its way on an older connection, of a claim whose vote has been returned."""
+        boot_id, number = self._returns.get(member, (b"", 0))
+        return boot_id == request.boot_id and request.number < number
 
 
 class WitnessClient:

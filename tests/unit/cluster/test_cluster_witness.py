@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ipsecha.cluster.effects import AskWitness, SendBeat, SendFrame
+from ipsecha.cluster.effects import AskWitness, ResetChannel, SendBeat, SendFrame
 from ipsecha.cluster.epoch import EPOCH_LIMIT
-from ipsecha.cluster.frames import Hello, encode_frame
+from ipsecha.cluster.frames import Hello, Join, encode_frame
 from ipsecha.cluster.journal import Opening
 from ipsecha.cluster.pair import PairMember, PairSettings
 from ipsecha.cluster.witness import Kind, Ledger, Line, Reply, Request, WitnessClient
@@ -86,6 +86,17 @@ def test_only_the_holder_returns_and_only_what_it_holds() -> None:
     assert not granted(box, "beta", asked(Kind.RETURN, B, E2 + 16, E1))
     assert granted(box, "beta", asked(Kind.RETURN, B, E2, E1))
     assert granted(box, "alpha", asked(Kind.CLAIM, A, E3, E1))
+
+
+def test_a_copy_of_a_claim_whose_vote_was_returned_wins_nothing() -> None:
+    """It was on its way on an older connection: the line would stand above the epoch of the owner, for ever."""
+    box = ledger(Line(E1, A, "alpha", E1))
+    claim = asked(Kind.CLAIM, B, E2, E1, number=1)
+    assert granted(box, "beta", claim)
+    assert granted(box, "beta", asked(Kind.RETURN, B, E2, E1, number=2))
+    assert not granted(box, "beta", claim)
+    assert box.line.epoch == E1
+    assert granted(box, "beta", asked(Kind.CLAIM, B, E2, E1, number=3))
 
 
 @pytest.mark.parametrize(
@@ -237,3 +248,25 @@ def test_after_a_refusal_a_member_waits_before_it_asks_again() -> None:
     for _ in range(10):
         client.tick()
     assert client.may_claim
+
+
+def test_owners_that_begin_anew_outgrow_the_word_of_a_dead_one() -> None:
+    """Both have begun below the witness's line; a backup would be refused when its owner dies."""
+    box = ledger(Line(E3 << 8, b"d" * 16, "alpha", E1))
+    alpha = PairMember(PairSettings("berlin", ("alpha", "beta"), 0, witness=True), os.urandom)
+    alpha.start(0.0, 0.0)
+    alpha.channel_up(0.0)
+    alpha.receive_frame(encode_frame(Hello(1, "berlin", 1, B, False, 0, 0, bytes(32), 0.0)), 0.0)
+    assert alpha.owns
+    assert alpha.epoch < box.line.epoch
+    alpha.receive_frame(encode_frame(Join(alpha.epoch)), 0.0)
+    alpha.snapshot(iter(()), 0, 0.0)
+    alpha.join_closed((), 0.0)
+    alpha.witness_up(0.0)
+    alpha.take_effects()
+    assert alpha.witness is not None
+    alpha.witness_answer(box.answer("alpha", alpha.witness.request(Kind.LOOK)), 0.0)
+    alpha.handle_timer(0.2)
+    effects = alpha.take_effects()
+    assert alpha.epoch > box.line.epoch
+    assert any(isinstance(effect, ResetChannel) for effect in effects)

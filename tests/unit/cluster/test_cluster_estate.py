@@ -1,0 +1,69 @@
+"""What an owner that has to give way leaves to the one that stays (``cluster.estate``)."""
+
+from __future__ import annotations
+
+import pytest
+
+from ipsecha.cluster.commit_log import BackupState, CommitLog
+from ipsecha.cluster.estate import MARGIN_S, TOUCHED_LIMIT, Estate
+
+ONE, TWO = b"1" * 8, b"2" * 8
+
+
+@pytest.fixture
+def estate() -> Estate:
+    estate = Estate()
+    estate.owned()
+    return estate
+
+
+def test_who_has_never_owned_leaves_nothing() -> None:
+    assert Estate().bequest(strangers=True) is None
+
+
+def test_what_was_changed_since_the_first_change_is_offered(estate: Estate) -> None:
+    estate.note([ONE], 10.0)
+    estate.note([TWO], 20.0)
+    bequest = estate.bequest(strangers=False)
+    assert bequest is not None
+    assert bequest.keys == (ONE, TWO)
+    assert bequest.since == 10.0 - MARGIN_S
+
+
+def test_a_backup_in_sync_knows_everything(estate: Estate) -> None:
+    estate.note([ONE], 10.0)
+    estate.known()
+    assert estate.bequest(strangers=False) is None
+    assert estate.confession() == []
+
+
+def test_between_strangers_everything_is_left(estate: Estate) -> None:
+    bequest = estate.bequest(strangers=True)
+    assert bequest is not None
+    assert bequest.keys is None
+
+
+def test_the_same_is_offered_again_though_the_lineage_has_been_adopted(estate: Estate) -> None:
+    first = estate.bequest(strangers=True)
+    assert estate.bequest(strangers=False) is first
+    estate.lost()
+    assert estate.bequest(strangers=True) is None
+
+
+def test_what_is_remembered_is_bounded(estate: Estate) -> None:
+    estate.note((number.to_bytes(8, "big") for number in range(TOUCHED_LIMIT)), 1.0)
+    estate.note([ONE], 2.0)
+    assert len(estate.confession()) == TOUCHED_LIMIT
+
+
+def test_changes_that_a_silent_backup_has_not_acknowledged_are_known() -> None:
+    """It may have received them, or not: they are named when the two meet."""
+    log = CommitLog()
+    log.reset(BackupState.IN_SYNC)
+    log.commit(16, [(ONE, b"record")], 1.0)
+    log.acknowledge(log.number)
+    log.commit(16, [(TWO, b"record")], 2.0)
+    assert log.unacknowledged == [TWO]
+    assert log.oldest_age(5.0) == 3.0
+    log.reset(BackupState.ABSENT)
+    assert log.unacknowledged == []
