@@ -1,20 +1,22 @@
-"""What can happen to a pair, and runs made of it."""
+"""What can happen to a pair, and runs made of it.  Most of it can happen to more than two members, too."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeVar
 
 from cluster_checkers import Node
-from cluster_world import PATHS, World
+from cluster_world import World
 from ipsecha.cluster.pair import PairMember
 from simulation.plan import PACKETS, Drawing, Plan
 from simulation.violation import Violation
 
+W = TypeVar("W", bound=World)
 LEVEL = "pair"
 ROUNDS = 20
 
 
-def _crash(world: World, node: Node) -> None:
+def crash(world: World, node: Node) -> None:
     if node.alive:
         world.crash(node.index)
 
@@ -28,7 +30,7 @@ def _crash_in_effects(world: World, node: Node) -> None:
     node.crash_after = world.random.randint(0, 12)
 
 
-def _start(world: World, node: Node) -> None:
+def start(world: World, node: Node) -> None:
     """No process comes back at once."""
     world.run(0.1)
     for other in world.nodes:
@@ -36,36 +38,40 @@ def _start(world: World, node: Node) -> None:
             world.start(other.index)
 
 
-def _restart_both(world: World, node: Node) -> None:
+def _restart_all(world: World, node: Node) -> None:
     for other in world.nodes:
-        _crash(world, other)
-    _start(world, node)
+        crash(world, other)
+    start(world, node)
 
 
 def _partition(world: World, node: Node) -> None:
-    for path, receiver in world.blocked:
-        world.block(path, receiver)
+    block(world, world.blocked)
 
 
 def _cut(world: World, node: Node) -> None:
-    world.block(world.random.choice(PATHS), node.index)
+    world.block(*world.random.choice([way for way in world.blocked if way[-1] == node.index]))
 
 
 def _deaf(world: World, node: Node) -> None:
-    for path in PATHS:
-        world.block(path, node.index)
+    block(world, [way for way in world.blocked if way[-1] == node.index])
+
+
+def block(world: World, ways: Iterable[tuple[Any, ...]]) -> None:
+    for way in ways:
+        world.block(*way)
 
 
 def _break(world: World, node: Node) -> None:
-    world.break_link(node.link)
+    for link in node.channels():
+        world.break_link(link)
 
 
-def _switchover(world: World, node: Node) -> None:
+def switchover(world: World, node: Node) -> None:
     world.ask(node.index, PairMember.switchover)
 
 
 def _switchover_and_fault(world: World, node: Node) -> None:
-    _switchover(world, node)
+    switchover(world, node)
     world.run(world.random.random() * 0.004)
     disturb(world)
 
@@ -76,7 +82,7 @@ def _goodbye(world: World, node: Node) -> None:
         node.gateway.active = False
         node.paused_until = float("inf")
         world.run(world.random.random() * 0.004 * world.random.randint(0, 1))
-        _crash(world, node)
+        crash(world, node)
 
 
 def _pause(world: World, node: Node) -> None:
@@ -85,7 +91,7 @@ def _pause(world: World, node: Node) -> None:
 
 def _links(world: World, node: Node) -> None:
     node.links_up, node.health = False, 0
-    _partition(world, node)
+    block(world, world.ways_of(node.index))
 
 
 def _health(world: World, node: Node) -> None:
@@ -113,20 +119,21 @@ def _heal(world: World, node: Node) -> None:
 
 def _peace(world: World, node: Node) -> None:
     world.heal()
-    _start(world, node)
+    start(world, node)
     world.run(1.0 + world.random.random())
 
 
-FAULTS: dict[str, Callable[[World, Node], None]] = {
-    "crash": _crash,
+Fault = Callable[[Any, Node], None]
+FAULTS: dict[str, Fault] = {
+    "crash": crash,
     "host": _host,
     "crash in effects": _crash_in_effects,
-    "restart both": _restart_both,
+    "restart all": _restart_all,
     "partition": _partition,
     "cut": _cut,
     "deaf": _deaf,
     "break": _break,
-    "switchover": _switchover,
+    "switchover": switchover,
     "switchover and fault": _switchover_and_fault,
     "goodbye": _goodbye,
     "pause": _pause,
@@ -136,7 +143,8 @@ FAULTS: dict[str, Callable[[World, Node], None]] = {
     "loss": _loss,
     "late": _late,
 }
-REPAIRS: dict[str, Callable[[World, Node], None]] = {"start": _start, "heal": _heal, "peace": _peace}
+REPAIRS: dict[str, Fault] = {"start": start, "heal": _heal, "peace": _peace}
+EVERY: dict[str, Fault] = FAULTS | REPAIRS
 
 
 def disturb(world: World) -> None:
@@ -144,38 +152,51 @@ def disturb(world: World) -> None:
     _strike(world, world.random.choice(world.faults), world.random.choice(world.nodes))
 
 
-def _strike(world: World, kind: str, node: Node) -> None:
-    world.note(f"fault {kind} {'ab'[node.index]}")
-    {**FAULTS, **REPAIRS}[kind](world, node)
+def _strike(world: World, kind: str, node: Node, known: Mapping[str, Fault] = EVERY) -> None:
+    world.note(f"fault {kind} {world.names[node.index]}")
+    known[kind](world, node)
 
 
 def draw(seed: int, faults: Sequence[str] = (), rounds: int = ROUNDS) -> Plan:
     """What happens in the world of a seed; with faults of the given kinds, or of some."""
     drawing = Drawing(LEVEL, seed)
+    kinds = with_repairs(drawing, faults or drawing.kinds(FAULTS, 2, 7))
+    drawing.pause(drawing.chance.choice((0.0, 0.5)))
+    among_traffic(drawing, kinds, rounds)
+    return Plan(LEVEL, seed, tuple(drawing.events), kinds=tuple(kinds))
+
+
+def with_repairs(drawing: Drawing, faults: Sequence[str]) -> list[str]:
+    return [*faults, *sorted(REPAIRS)[: drawing.chance.randint(1, 3)], "peace", "start"]
+
+
+def among_traffic(drawing: Drawing, kinds: Sequence[str], rounds: int, members: int = 2) -> None:
+    """Again and again a burst of traffic, then something of these kinds happens to somebody."""
     chance = drawing.chance
-    faults = faults or drawing.kinds(FAULTS, 2, 7)
-    kinds = [*faults, *sorted(REPAIRS)[: chance.randint(1, 3)], "peace", "start"]
-    drawing.pause(chance.choice((0.0, 0.5)))
     for _ in range(rounds):
         for _ in range(chance.randint(1, 6)):
             drawing.event(PACKETS)
             drawing.pause(chance.random() * chance.choice((0.001, 0.01, 0.1)))
-        drawing.event(chance.choice(kinds), member=chance.randrange(2))
-    return Plan(LEVEL, seed, tuple(drawing.events), kinds=tuple(kinds))
+        drawing.event(chance.choice(kinds), member=chance.randrange(members))
 
 
-def play(world: World, plan: Plan) -> None:
+def brought_along(faults: Sequence[str]) -> tuple[str, ...]:
+    """What a fault may bring along in worlds that know more than a pair's faults."""
+    return tuple(kind for kind in faults if kind in FAULTS and kind != "switchover and fault") or ("crash",)
+
+
+def play(world: World, plan: Plan, known: Mapping[str, Fault] = EVERY) -> None:
     """Faults among traffic, then peace.  Raises Violation where a checker finds something."""
     world.faults = list(plan.kinds)
-    world.start(0)
-    world.start(1)
+    for node in world.nodes:
+        world.start(node.index)
     for event in plan.events:
         world.run(event.pause_s)
         world.random.seed(event.chance)
         if event.what == PACKETS:
             world.traffic()
         else:
-            _strike(world, event.what, world.nodes[event.member])
+            _strike(world, event.what, world.nodes[event.member], known)
     world.random.seed(f"end/{plan.seed}")
     settle(world)
     world.expect_settled()
@@ -184,10 +205,8 @@ def play(world: World, plan: Plan) -> None:
 def settle(world: World) -> None:
     """The faults are over; within a bounded time everything must be as it should."""
     _peace(world, world.nodes[0])
-    world.run(4.0)
-    for _ in range(20):
-        world.traffic()
-        world.run(0.01)
+    world.run(world.settle_s)
+    busy(world, 20, 0.01)
     world.run(1.0)
 
 
@@ -198,9 +217,13 @@ def judged(seed: int, member: type[PairMember] = PairMember, faults: Sequence[st
 
 def replayed(plan: Plan, member: type[PairMember] = PairMember, lines: int = 60) -> World:
     """The world of a plan after a whole run.  Raises Violation with the last ``lines`` of its trace."""
-    world = World(plan.seed, member=member)
+    return played(World(plan.seed, member=member), plan, EVERY, lines)
+
+
+def played(world: W, plan: Plan, known: Mapping[str, Fault], lines: int) -> W:
+    """A world after a whole run.  Raises Violation with the last ``lines`` of its trace."""
     try:
-        play(world, plan)
+        play(world, plan, known)
     except Violation as violation:
         world.note(f"!!! {violation}")
         violation.add_note("\n".join([f"seed {plan.seed}", *world.log[-lines:]]))
@@ -213,13 +236,12 @@ def owner_dies_behind_a_cut_cable(world: World) -> World:
     world.start(0)
     world.start(1)
     world.run(0.5)
-    _busy(world, 20)
+    busy(world, 20)
     owner = next(node for node in world.nodes if node.member.owns)
-    for receiver in (0, 1):
-        world.block("synch", receiver)
-    _busy(world, 100)
+    block(world, [way for way in world.blocked if way[0] == "synch"])
+    busy(world, 100)
     world.crash(owner.index)
-    _busy(world, 100)
+    busy(world, 100)
     world.heal()
     world.start(owner.index)
     settle(world)
@@ -227,7 +249,7 @@ def owner_dies_behind_a_cut_cable(world: World) -> World:
     return world
 
 
-def _busy(world: World, turns: int) -> None:
+def busy(world: World, turns: int, pause_s: float = 0.02) -> None:
     for _ in range(turns):
         world.traffic()
-        world.run(0.02)
+        world.run(pause_s)

@@ -180,6 +180,10 @@ class ModelGateway:
     def waiting(self) -> int:
         return len(self._held) + len(self._wanting) + len(self._unacknowledged)
 
+    def versions(self) -> dict[int, int]:
+        """What the members must agree upon when nothing is under way."""
+        return {key: record.version for key, record in self.table.items()}
+
     # Ownership
 
     def _become_active(self, effect: fx.BecomeActive) -> None:

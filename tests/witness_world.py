@@ -1,4 +1,5 @@
-"""The pair of ``cluster_world`` with a witness: three boxes, every cable of which may fail, each way alone.
+"""The pair of ``cluster_world`` with a witness: three boxes, every cable of which may fail, each way alone.  Worlds of
+more members take what is here on top of their own (``mirror_witness``).
 
 With a witness nothing is excused.  Beside the checkers of the pair:
 
@@ -14,14 +15,14 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from cluster_checkers import Node
-from cluster_faults import FAULTS, REPAIRS, settle
+from cluster_faults import EVERY, FAULTS, Fault, among_traffic, brought_along, played, with_repairs
 from cluster_gateway import ModelGateway
 from cluster_world import World
 from ipsecha.cluster import effects as fx
 from ipsecha.cluster.pair import PairMember
 from ipsecha.cluster.witness import Ledger, Line
 from ipsecha.model.leases import Leasing
-from simulation.plan import PACKETS, Drawing, Plan
+from simulation.plan import Drawing, Plan
 from simulation.violation import Violation
 
 LEVEL = "witness"
@@ -30,7 +31,7 @@ TO, FROM = "to", "from"
 
 
 class WitnessedGateway(ModelGateway):
-    def __init__(self, name: str, member: PairMember, judge: Any, ring: dict[type, Callable[[Any], None]]) -> None:
+    def __init__(self, name: str, member: Any, judge: Any, ring: dict[type, Callable[[Any], None]]) -> None:
         super().__init__(name, member, judge, ring)
         self.to_witness = 0  # which connection; 0: none
         self.actions |= {
@@ -41,11 +42,19 @@ class WitnessedGateway(ModelGateway):
 
 
 class WitnessedWorld(World):
-    def __init__(self, seed: int, *, member: type[PairMember] = PairMember, ledger: type[Ledger] = Ledger) -> None:
-        super().__init__(seed, member=member, gateway=WitnessedGateway, witness=True)
+    def __init__(
+        self,
+        seed: int,
+        *,
+        member: type[PairMember] = PairMember,
+        gateway: type[WitnessedGateway] = WitnessedGateway,
+        ledger: type[Ledger] = Ledger,
+        **settings: Any,
+    ) -> None:
+        super().__init__(seed, member=member, gateway=gateway, witness=True, **settings)
         self.ledger_type = ledger
-        self.ledger = ledger("test", ("a", "b"), Line())
-        self.cut = {(index, way): False for index in (0, 1) for way in (TO, FROM)}
+        self.ledger = ledger("test", self.names, Line())
+        self.cut = {(node.index, way): False for node in self.nodes for way in (TO, FROM)}
         self.witness_runs = True
         self._connections = 0
         self._accepted: dict[int, set[int]] = {}
@@ -61,20 +70,13 @@ class WitnessedWorld(World):
             raise Violation("I3", f"{gateway.name} accepts number {number} of SA {key} again")
         seen.add(number)
 
-    def raised(self, gateway: ModelGateway, epoch: int) -> None:
-        node = self._node_of(gateway)
-        self.note(f"alone {gateway.name} epoch {epoch:#x}")
-        if self._owners.setdefault(epoch, (node.index, node.boot)) != (node.index, node.boot):
-            raise Violation("I5", f"epoch {epoch:#x} taken again by {gateway.name}")
-        self._lineages[epoch] = gateway.lineage
-
     def _carry_out(self, node: Node) -> None:
         super()._carry_out(node)
-        if not all(each.alive for each in self.nodes):
+        if not _goes_beyond(node):
             return
-        a, b = (each.gateway for each in self.nodes)
-        if a.lineage == b.lineage and all(each.active and each.leasing is not Leasing.LEASED for each in (a, b)):
-            raise Violation("alone", f"{a.name} and {b.name} both go beyond what they both know")
+        for other in self.nodes:
+            if other is not node and _goes_beyond(other) and other.gateway.lineage == node.gateway.lineage:
+                raise Violation("alone", f"{node.gateway.name} and {other.gateway.name} both go beyond what they know")
 
     # The third box
 
@@ -156,6 +158,11 @@ class WitnessedWorld(World):
         self.at(self.jitter(self.delay_s), arrive)
 
 
+def _goes_beyond(node: Node) -> bool:
+    """It uses its SAs further than another member knows."""
+    return node.alive and node.gateway.active and node.gateway.leasing is not Leasing.LEASED
+
+
 def _cut_witness(world: WitnessedWorld, node: Node) -> None:
     for way in (TO, FROM):
         world.cut_witness(node.index, way)
@@ -182,7 +189,7 @@ def _up(world: WitnessedWorld, node: Node) -> None:
         world.cut_witness(node.index, way, False)
 
 
-WITNESS_FAULTS: dict[str, Callable[[WitnessedWorld, Node], None]] = {
+WITNESS_FAULTS: dict[str, Fault] = {
     "witness cut": _cut_witness,
     "witness one way": _one_way,
     "witness restarts": _restart,
@@ -191,22 +198,14 @@ WITNESS_FAULTS: dict[str, Callable[[WitnessedWorld, Node], None]] = {
 }
 
 
-EVERY: dict[str, Callable[[Any, Node], None]] = {**FAULTS, **REPAIRS, **WITNESS_FAULTS}
-
-
 def draw(seed: int, faults: Sequence[str] = (), rounds: int = ROUNDS) -> Plan:
     """What happens in the world of a seed: faults of the pair and of the witness among traffic."""
     drawing = Drawing(LEVEL, seed)
-    chance = drawing.chance
-    kinds = list(faults) or drawing.kinds(FAULTS | WITNESS_FAULTS, 2, 7)
-    choice = [*kinds, *sorted(REPAIRS)[: chance.randint(1, 3)], "peace", "start", "witness up"]
+    faults = faults or drawing.kinds(FAULTS | WITNESS_FAULTS, 2, 7)
+    kinds = [*with_repairs(drawing, faults), "witness up"]
     drawing.pause(3.0)  # a witness that nobody has ever reached knows nothing
-    for _ in range(rounds):
-        for _ in range(chance.randint(1, 6)):
-            drawing.event(PACKETS)
-            drawing.pause(chance.random() * chance.choice((0.001, 0.01, 0.1)))
-        drawing.event(chance.choice(choice), member=chance.randrange(2))
-    return Plan(LEVEL, seed, tuple(drawing.events), kinds=tuple(kinds))
+    among_traffic(drawing, kinds, rounds)
+    return Plan(LEVEL, seed, tuple(drawing.events), kinds=brought_along(faults))
 
 
 def judged(
@@ -225,30 +224,4 @@ def replayed(
     plan: Plan, *, world: type[WitnessedWorld] = WitnessedWorld, lines: int = 60, **types: Any
 ) -> WitnessedWorld:
     """The world of a plan after a whole run.  Raises Violation with the last ``lines`` of its trace."""
-    played = world(plan.seed, **types)
-    try:
-        _play(played, plan)
-    except Violation as violation:
-        played.note(f"!!! {violation}")
-        violation.add_note("\n".join([f"seed {plan.seed}", *played.log[-lines:]]))
-        raise
-    return played
-
-
-def _play(world: WitnessedWorld, plan: Plan) -> None:
-    """Faults among traffic, then peace."""
-    world.faults = [kind for kind in plan.kinds if kind in FAULTS and kind != "switchover and fault"] or ["crash"]
-    world.start(0)
-    world.start(1)
-    for event in plan.events:
-        world.run(event.pause_s)
-        world.random.seed(event.chance)
-        if event.what == PACKETS:
-            world.traffic()
-            continue
-        node = world.nodes[event.member]
-        world.note(f"fault {event.what} {'ab'[node.index]}")
-        EVERY[event.what](world, node)
-    world.random.seed(f"end/{plan.seed}")
-    settle(world)
-    world.expect_settled()
+    return played(world(plan.seed, **types), plan, EVERY | WITNESS_FAULTS, lines)

@@ -9,7 +9,7 @@ from cluster_faults import FAULTS, disturb, owner_dies_behind_a_cut_cable, settl
 from cluster_world import World
 from ipsecha.cluster.pair import PairMember, Role
 
-SINGLE = sorted(FAULTS.keys() - {"restart both", "switchover and fault"})
+SINGLE = sorted(FAULTS.keys() - {"restart all", "switchover and fault"})
 
 
 def _protected_pair(seed: int, faults: tuple[str, ...] = ()) -> World:
