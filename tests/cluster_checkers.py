@@ -7,7 +7,7 @@
 | I3 | an inbound number accepted twice, unless the members were alone after silence or owners at the same time |
 | I5 | two owners of one epoch, two owners without a fault, a write of an older epoch accepted |
 | commit | a message that left while a backup was in sync is unknown to the next owner |
-| lost | an SA that was protected is gone |
+| lost | an SA that was protected is gone, or the records of all of them, after a single fault |
 | stuck | when the faults are over: not one owner and one backup in sync with the same records |
 """
 
@@ -82,6 +82,8 @@ class Checkers:
         self.failovers = self.packets = self.frames = 0
         self.has_split = False  # both members have used their SAs at the same time
         self.trace = 0  # a checksum of all that became visible outside
+        self.inherited: int | None = None  # lineage of the records that the owners of a relay hand on
+        self.may_be_struck = False  # the pair has been protected since the last fault
         self._owners: dict[int, tuple[int, int]] = {}
         self._lineages: dict[int, int] = {}  # by epoch
         self._outbound: dict[int, set[int]] = {}
@@ -199,9 +201,42 @@ class Checkers:
     def _is_ready(self, node: Node) -> bool:
         return node.member.in_sync
 
+    @property
+    def owner(self) -> Node:
+        """Raises StopIteration where there is none."""
+        return next(node for node in self.nodes if node.alive and node.member.role is Role.ACTIVE)
+
+    @property
+    def protected(self) -> bool:
+        """One owner, and a backup in sync that lacks nothing, and neither is about to hear of the past."""
+        a, b = self.nodes
+        if not (a.alive and b.alive) or max(a.paused_until, b.paused_until) > self.time or a.backlog or b.backlog:
+            return False
+        if a.link is None or a.link is not b.link or a.link.broken:
+            return False
+        owner, backup = (a, b) if a.member.role is Role.ACTIVE else (b, a)
+        log = owner.member.log
+        return (
+            owner.member.role is Role.ACTIVE
+            and backup.member.role is Role.STANDBY
+            and backup.member.in_sync
+            and log.backup is BackupState.IN_SYNC
+            and not log.outstanding
+        )
+
+    def expect_inherited(self) -> None:
+        """Since there was last a backup in sync, a single fault has cost no SA.  From now on the same holds."""
+        owner = self.owner.gateway
+        if self.inherited not in (None, owner.lineage):
+            raise Violation("lost", f"{owner.name} has begun without the records of {self.inherited:#x}")
+        held = {key for key, (lineage, _) in self._covered.items() if lineage == owner.lineage}
+        if self.inherited is not None and held - owner.table.keys():
+            raise Violation("lost", f"SAs {sorted(held - owner.table.keys())} are lost")
+        self.inherited = owner.lineage if owner.table else None  # a model without records does not know their lineage
+        self.may_be_struck = True
+
     def expect_records_kept(self) -> None:
         """No SA that was protected is lost."""
-        owner = next(node for node in self.nodes if node.alive and node.member.role is Role.ACTIVE)
-        lost = self._covered.keys() - owner.gateway.table.keys()
+        lost = self._covered.keys() - self.owner.gateway.table.keys()
         if lost:
             raise Violation("lost", f"SAs {sorted(lost)} are lost")

@@ -1,19 +1,31 @@
-"""What can happen to a pair, and runs made of it.  Most of it can happen to more than two members, too."""
+"""What can happen to a pair, and runs made of it: faults of all kinds, then a *relay*.  Most of it can happen to more
+than two members, too.
+
+In a relay the pair is in sync before each fault, and the fault strikes whoever owns by then: owners follow each other
+fast, in the middle of traffic, and none of them may cost an SA.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 from cluster_checkers import Node
 from cluster_world import World
 from ipsecha.cluster.pair import PairMember
-from simulation.plan import PACKETS, Drawing, Plan
+from simulation.plan import HEIR, IN_SYNC, PACKETS, PROOF, Drawing, Plan
 from simulation.violation import Violation
 
 W = TypeVar("W", bound=World)
 LEVEL = "pair"
 ROUNDS = 20
+RELAY = 10
+"""Owners that follow each other when the faults are over."""
+PROTECTED_S = 5.5
+"""After a fault a backup is in sync within so long."""
+AT_REST_S = 0.5
+"""What was under way has ended by then, where nothing new begins, and members have noticed that they were cut off."""
 
 
 def crash(world: World, node: Node) -> None:
@@ -145,6 +157,18 @@ FAULTS: dict[str, Fault] = {
 }
 REPAIRS: dict[str, Fault] = {"start": start, "heal": _heal, "peace": _peace}
 EVERY: dict[str, Fault] = FAULTS | REPAIRS
+HEIRS = {
+    "crash": 0.01,
+    "crash in effects": 0.01,
+    "switchover": 0.01,
+    "goodbye": 0.01,
+    "host": 0.5,
+    "pause": 0.5,
+    "deaf": 0.5,
+    "partition": 0.5,
+}
+"""What befalls the owners of a relay, and how long, about, it takes until another owns."""
+OFTEN = ("crash", "crash in effects", "crash in effects", "switchover", "switchover")
 
 
 def disturb(world: World) -> None:
@@ -163,6 +187,7 @@ def draw(seed: int, faults: Sequence[str] = (), rounds: int = ROUNDS) -> Plan:
     kinds = with_repairs(drawing, faults or drawing.kinds(FAULTS, 2, 7))
     drawing.pause(drawing.chance.choice((0.0, 0.5)))
     among_traffic(drawing, kinds, rounds)
+    draw_relay(drawing, heirs_of(faults))
     return Plan(LEVEL, seed, tuple(drawing.events), kinds=tuple(kinds))
 
 
@@ -180,6 +205,29 @@ def among_traffic(drawing: Drawing, kinds: Sequence[str], rounds: int, members: 
         drawing.event(chance.choice(kinds), member=chance.randrange(members))
 
 
+def heirs_of(faults: Sequence[str]) -> list[str]:
+    """What may befall heirs where only faults of the given kinds are played; none given: of all."""
+    return [kind for kind in (*HEIRS, *OFTEN) if not faults or kind in faults]
+
+
+def draw_relay(drawing: Drawing, heirs: Sequence[str]) -> None:
+    """Traffic, a fault of the owner in the middle of it, and all is in sync again: so many times."""
+    chance = drawing.chance
+    if heirs:
+        drawing.event(PROOF)
+        drawing.event(IN_SYNC)
+    for _ in range(RELAY if heirs else 0):
+        kind = chance.choice(heirs)
+        for _ in range(chance.randint(1, 3)):
+            drawing.event(PACKETS)
+            drawing.pause(chance.random() * chance.choice((0.0, 0.001, 0.01)))
+        drawing.event(HEIR + kind)
+        for _ in range(chance.randint(1, 3)):
+            drawing.pause(chance.random() * HEIRS[kind])
+            drawing.event(PACKETS)
+        drawing.event(IN_SYNC)
+
+
 def brought_along(faults: Sequence[str]) -> tuple[str, ...]:
     """What a fault may bring along in worlds that know more than a pair's faults."""
     return tuple(kind for kind in faults if kind in FAULTS and kind != "switchover and fault") or ("crash",)
@@ -190,22 +238,69 @@ def play(world: World, plan: Plan, known: Mapping[str, Fault] = EVERY) -> None:
     world.faults = list(plan.kinds)
     for node in world.nodes:
         world.start(node.index)
+    carry_out(world, plan, partial(_strike, known=known))
+
+
+def carry_out(world: World, plan: Plan, strike: Callable[[World, str, Node], None]) -> None:
+    """All events of a plan, then peace."""
     for event in plan.events:
         world.run(event.pause_s)
         world.random.seed(event.chance)
         if event.what == PACKETS:
             world.traffic()
+        elif event.what == PROOF:
+            _prove(world, plan.seed)
+        elif event.what == IN_SYNC:
+            _come_to_be_in_sync(world)
+        elif event.what.startswith(HEIR):
+            _strike_heir(world, event.what.removeprefix(HEIR), strike)
         else:
-            _strike(world, event.what, world.nodes[event.member], known)
-    world.random.seed(f"end/{plan.seed}")
+            strike(world, event.what, world.nodes[event.member])
+    if plan.events and plan.events[-1].what == IN_SYNC:  # nothing of a fault is left to be waited for
+        _use(world)
+        world.expect_settled()
+    else:
+        _prove(world, plan.seed)
+
+
+def _prove(world: World, seed: int) -> None:
+    world.random.seed(f"end/{seed}")
     settle(world)
     world.expect_settled()
+
+
+def _come_to_be_in_sync(world: World) -> None:
+    for node in world.nodes:
+        node.crash_after = None
+    calm_at = AT_REST_S + max(world.time if world.disturbed else 0.0, world.awake_at)
+    if world.disturbed:
+        world.heal()
+    if not all(node.alive for node in world.nodes):
+        start(world, world.nodes[0])
+    world.run(max(calm_at - world.time, 0.0))
+    end = world.time + PROTECTED_S
+    while not world.protected:
+        if world.time > end:
+            raise Violation("stuck", f"no backup is in sync after {PROTECTED_S} s")
+        world.run(0.01)
+    world.expect_inherited()
+
+
+def _strike_heir(world: World, kind: str, strike: Callable[[World, str, Node], None]) -> None:
+    """One fault at a time: an owner is struck that has had a backup in sync since the last one."""
+    if world.may_be_struck:
+        world.may_be_struck = False
+        strike(world, kind, world.owner)
 
 
 def settle(world: World) -> None:
     """The faults are over; within a bounded time everything must be as it should."""
     _peace(world, world.nodes[0])
     world.run(world.settle_s)
+    _use(world)
+
+
+def _use(world: World) -> None:
     busy(world, 20, 0.01)
     world.run(1.0)
 

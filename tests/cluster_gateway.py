@@ -21,6 +21,7 @@ from ipsecha.model.records import LeaseEntry
 LANE = 64
 FIRST_IN, FIRST_OUT = 4, 8
 SIZE = 8
+LEASED = Leasing.LEASED  # a member of an enumeration takes a while to look up
 
 
 class Record(msgspec.Struct, array_like=True):
@@ -82,7 +83,7 @@ class ModelGateway:
         self.uses: dict[int, Use] = {}
         self.active = False
         self.frozen = False
-        self.leasing = Leasing.LEASED
+        self.leasing = LEASED
         self.epoch = 0
         self.lineage = 0  # epoch of the cold start that these records go back to
         self.discarded = True
@@ -118,7 +119,7 @@ class ModelGateway:
     def create(self, key: int) -> None:
         record = Record(key, 0, FIRST_IN, FIRST_OUT)
         self.table[key] = record
-        if self.leasing is not Leasing.LEASED:
+        if self.leasing is not LEASED:
             self._unshared.add(key)
             self._private.add(key)
         self.uses[key] = Use(0, 0, record)
@@ -143,7 +144,7 @@ class ModelGateway:
         number = use.next_out
         if number > use.out_requested - SIZE // 2:
             use.out_requested = max(use.out_requested, number + SIZE)
-            if self.leasing is Leasing.LEASED:
+            if self.leasing is LEASED:
                 self._wanting.add(key)
             else:
                 if use.lane_end:
@@ -161,7 +162,7 @@ class ModelGateway:
             return
         if number > use.in_requested - SIZE // 2:
             use.in_requested = number + SIZE
-            if self.leasing is Leasing.LEASED:
+            if self.leasing is LEASED:
                 self._wanting.add(key)
             else:
                 record.in_ceiling = use.in_limit = max(record.in_ceiling, use.in_requested)
@@ -183,6 +184,11 @@ class ModelGateway:
     def versions(self) -> dict[int, int]:
         """What the members must agree upon when nothing is under way."""
         return {key: record.version for key, record in self.table.items()}
+
+    @property
+    def goes_beyond(self) -> bool:
+        """It uses what no other member has acknowledged."""
+        return self.active and self.leasing is not LEASED
 
     # Ownership
 
@@ -236,7 +242,7 @@ class ModelGateway:
                 record.out_ceiling += skip_lanes * LANE
                 use.next_out = record.out_ceiling + 1
                 self._unshared.add(key)
-        if mode is Leasing.LEASED and self.leasing is not Leasing.LEASED:
+        if mode is LEASED and self.leasing is not LEASED:
             self._unacknowledged |= self._unshared
             self._unshared = set()
             self._private.clear()
@@ -244,13 +250,13 @@ class ModelGateway:
         self._bound()
 
     def _bound(self) -> None:
-        if self.leasing is not Leasing.LEASED:
+        if self.leasing is not LEASED:
             self._unshared |= self._unacknowledged
             self._unacknowledged = set()
         for key, use in self.uses.items():
             record = self.table[key]
             use.lane_end = 0
-            if self.leasing is Leasing.LEASED:
+            if self.leasing is LEASED:
                 if key in self._unacknowledged:
                     use.in_limit = use.out_limit = -1
                     self._wanting.add(key)
@@ -261,6 +267,8 @@ class ModelGateway:
             use.out_limit = use.out_requested = record.out_ceiling
 
     def _requests(self) -> list[LeaseEntry]:
+        if not self._wanting:
+            return []
         wanting, self._wanting = self._wanting, set()
         return [
             LeaseEntry(
@@ -336,7 +344,7 @@ class ModelGateway:
                 yield key_octets(key), _encode(record)
 
     def _close_join(self, effect: fx.CloseJoin) -> None:
-        self._set_leasing(Leasing.LEASED, 0)
+        self._set_leasing(LEASED, 0)
         self.member.join_closed(self._requests(), self.now())
         if self.member.log.backup is BackupState.IN_SYNC:
             self.judge.covered(self)

@@ -5,9 +5,9 @@ Every run is a function of its seed.  Time is simulated; a failover costs millis
 
 from __future__ import annotations
 
-import heapq
 import random
 from collections.abc import Callable
+from heapq import heappop, heappush
 from typing import Any
 from zlib import crc32
 
@@ -22,6 +22,7 @@ from ipsecha.model.errors import ClusterError
 PATHS = ("synch", "lan")
 TCP_PATIENCE_S = 3.0
 WALL_AT_START = 1_700_000_000.0
+ACTIVE = Role.ACTIVE  # a member of an enumeration takes a while to look up
 
 
 class World(Checkers):
@@ -61,13 +62,13 @@ class World(Checkers):
 
     def at(self, delay: float, action: Callable[[], None]) -> None:
         self._order += 1
-        heapq.heappush(self._events, (self.time + delay, self._order, action))
+        heappush(self._events, (self.time + delay, self._order, action))
 
     def run(self, seconds: float) -> None:
         end = self.time + seconds
         events = self._events
         while events and events[0][0] <= end:
-            self.time, _, action = heapq.heappop(events)
+            self.time, _, action = heappop(events)
             action()
         self.time = end
 
@@ -155,8 +156,9 @@ class World(Checkers):
     def _carry_out(self, node: Node) -> None:
         if not node.alive:
             return
-        member, actions = node.member, node.gateway.actions
+        member = node.member
         while effects := member.take_effects():
+            actions = node.gateway.actions
             for effect in effects:
                 if node.crash_after is not None:
                     node.crash_after -= 1
@@ -164,8 +166,9 @@ class World(Checkers):
                         self.crash(node.index)
                         return
                 actions[type(effect)](effect)
-        node.highest_epoch = max(node.highest_epoch, member.epoch)
-        if node.gateway.active != (member.role is Role.ACTIVE):
+        if member.epoch > node.highest_epoch:
+            node.highest_epoch = member.epoch
+        if node.gateway.active != (member.role is ACTIVE):
             raise Violation("stuck", f"{node.gateway.name} is {member.role} but its gateway is not")
 
     def crash(self, index: int, host: bool = False) -> None:
@@ -189,8 +192,17 @@ class World(Checkers):
     @property
     def at_peace(self) -> bool:
         """Nothing disturbs the network or the clocks, and has not for a while."""
-        disturbed = any(self.blocked.values()) or self.beat_loss or self.delay_s > 0.001 or self.late_ticks_s > 0.002
-        return not disturbed and self.fault_until + 2.0 < self.time
+        return not self.disturbed and self.fault_until + 2.0 < self.time
+
+    @property
+    def disturbed(self) -> bool:
+        slow = self.beat_loss or self.delay_s > 0.001 or self.late_ticks_s > 0.002
+        return bool(slow) or any(self.blocked.values())
+
+    @property
+    def awake_at(self) -> float:
+        """From then on nobody is paused."""
+        return max(node.paused_until if node.alive else 0.0 for node in self.nodes)
 
     def ask(self, index: int, question: Callable[[PairMember, float], object]) -> bool:
         """An operator's command; False where the member refuses it."""
@@ -248,12 +260,13 @@ class World(Checkers):
         """Both members look for each other while they have no connection."""
         self.at(self.jitter(0.02), self._dial)
         a, b = self.nodes
-        if self.synch_is_cut or not (a.host_up and b.host_up):
-            return
         if a.alive and b.alive:
-            if (self._latest is None or self._latest.broken) and self._dialling_until <= self.time:
+            apart = self._latest is None or self._latest.broken
+            if apart and self._dialling_until <= self.time and not self.synch_is_cut:
                 link = self._latest = self._connect(a, b)
                 self._dialling_until = max(link.last.values())
+            return
+        if self.synch_is_cut or not (a.host_up and b.host_up):
             return
         for node in self.nodes:
             if node.alive and node.link is None:

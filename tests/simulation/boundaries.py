@@ -47,7 +47,7 @@ LONGEST = 120
 """Acts of one story, at most."""
 STRIDE = 13
 """Of so many acts one is struck in the walk of a seed: many short walks differ more than a few long ones."""
-RELAY = 5
+RELAY = 10
 """Owners that follow each other after a stop."""
 RELAYED = ("traffic", "traffic", "liveness checks by both", "child rekey by the peer", "child rekey by the cluster")
 """Stories in a relay: short, so that owners follow each other fast."""

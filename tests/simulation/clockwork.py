@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import heapq
 import random
 from collections import deque
 from collections.abc import Callable
+from heapq import heappop, heappush
 from typing import Any
 
 from ipsecha.gateway.clock import ClusterClock
@@ -35,13 +35,13 @@ class Timeline:
 
     def at(self, delay: float, action: Callable[..., None], *arguments: Any) -> None:
         self._order += 1
-        heapq.heappush(self._events, (self.time + max(delay, 0.0), self._order, action, arguments))
+        heappush(self._events, (self.time + delay if delay > 0.0 else self.time, self._order, action, arguments))
 
     def run(self, seconds: float) -> None:
         end = self.time + seconds
         events = self._events
         while events and events[0][0] <= end:
-            self.time, _, action, arguments = heapq.heappop(events)
+            self.time, _, action, arguments = heappop(events)
             action(*arguments)
             if self.failures:
                 break
@@ -124,7 +124,7 @@ class Process:
     def run(self, action: Callable[..., Any], *arguments: Any) -> None:
         if not self.alive:
             return
-        if self.stopped or self._inside:
+        if self._inside or self._backlog or self._stopped_until > self.timeline.time:
             self._backlog.append((action, arguments))
             if self._inside:
                 self.timeline.at(0.0, self._wake)

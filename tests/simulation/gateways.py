@@ -282,11 +282,11 @@ class MemberNode(Node):
         actions, world = self.side._actions, self.world
 
         def watched(kind: type, then: Callable[[Any], None]) -> None:
-            carry_out = actions[kind]
+            carry_out, lets_out = actions[kind], kind in (fx.SetLeasing, fx.Released)
 
             def act(effect: Any) -> None:
                 self.process.act()
-                if kind in (fx.SetLeasing, fx.Released):  # what waits may go out on the spot
+                if lets_out:  # what waits may go out on the spot
                     world.served(self)
                 carry_out(effect)
                 then(effect)

@@ -10,6 +10,9 @@ import msgspec
 
 PACKETS = "packets"
 PROOF = "proof"
+IN_SYNC = "in sync"
+HEIR = "heir "
+"""Begins what befalls whoever owns by then."""
 CHANCE = 1 << 32
 
 
@@ -28,6 +31,10 @@ class Event(msgspec.Struct, frozen=True, omit_defaults=True):
             return f"{self.count} packets each way" if self.count else "traffic"
         if self.what == PROOF:
             return "everything works"
+        if self.what == IN_SYNC:
+            return "all start again; there is a backup in sync"
+        if self.what.startswith(HEIR):
+            return f"the owner: {self.what.removeprefix(HEIR)}"
         if ": " in self.what:
             return f"{self.what}, at act {self.count} of {'the backup' if self.member else 'the owner'}"
         return f"{'abcd'[self.member]}: {self.what.replace('_', ' ')}"

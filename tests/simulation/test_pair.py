@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cluster_faults import judged
+from cluster_faults import RELAY, judged
 
 SEEDS = 250
 BATCH = 25
@@ -18,3 +18,8 @@ def test_faults_of_all_kinds(first: int) -> None:
 
 def test_one_seed_is_one_run() -> None:
     assert len({judged(7).trace for _ in range(2)}) == 1
+
+
+def test_owners_follow_each_other() -> None:
+    worlds = [judged(seed) for seed in range(10)]
+    assert sum(world.failovers for world in worlds) > 0.7 * RELAY * len(worlds)

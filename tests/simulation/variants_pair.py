@@ -164,6 +164,14 @@ class DismissalIgnored(PairMember):
         self._dismissal = dismissal
 
 
+class BeginsAnew(PairMember):
+    """A backup in sync begins anew where its owner has died."""
+
+    def _take_over(self, proof: bool, now: float, reason: str = "") -> None:
+        self.in_sync = self.in_sync and not proof
+        super()._take_over(proof, now, reason)
+
+
 Broken = tuple[type[PairMember], set[str], tuple[str, ...]]
 PAIR_VARIANTS: tuple[Broken, ...] = (  # with the checkers that may be first, and the kinds of faults that matter
     (AckBeforeApply, {"commit"}, ("crash", "switchover")),
@@ -183,6 +191,7 @@ PAIR_VARIANTS: tuple[Broken, ...] = (  # with the checkers that may be first, an
     (RivalEpochForgotten, {"I5"}, ("partition", "crash")),
     (RoleKeptSecret, {"stuck"}, ("crash",)),
     (DismissalIgnored, {"I2", "I3"}, ()),
+    (BeginsAnew, {"lost"}, ("crash", "switchover")),
 )
 
 

@@ -251,12 +251,15 @@ def decode_frame(data: bytes) -> Frame | None:
         raise ClusterError(f"frame of type {data[0]} on the synch channel: {error}") from None
 
 
+_CLOCKED = (Hello, Pulse)
+
+
 def check_reach(frame: Frame) -> None:
     """Raises ClusterError for an epoch or a clock that nobody can have come to: the one would leave no room for a
     successor, the other would stop all timers."""
     if not (0 <= getattr(frame, "epoch", 0) < EPOCH_LIMIT and 0 <= getattr(frame, "highest_epoch", 0) < EPOCH_LIMIT):
         raise ClusterError("a frame with an epoch that nobody can have reached")
-    if isinstance(frame, Hello | Pulse) and not abs(frame.cluster_time) < CLOCK_LIMIT_S:
+    if isinstance(frame, _CLOCKED) and not abs(frame.cluster_time) < CLOCK_LIMIT_S:
         raise ClusterError("a frame with a clock that nobody can have")
     if isinstance(frame, Standing):
         check_reach(frame.hello)

@@ -43,6 +43,9 @@ class Role(Enum):
     MIRROR = "mirror"  # of a cluster of more than two: see ``seating``
 
 
+OWNERS = (Role.ACTIVE, Role.HANDING_OVER)
+
+
 class PairSettings(msgspec.Struct, frozen=True):
     cluster: str
     members: tuple[str, ...]  # of more than two, two are seated at a time: see ``seating``
@@ -110,7 +113,7 @@ class Ownership:
 
     @property
     def owns(self) -> bool:
-        return self.role in (Role.ACTIVE, Role.HANDING_OVER)
+        return self.role in OWNERS
 
     # Changes of ownership
 
