@@ -14,6 +14,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import ClassVar
 
 from cluster_gateway import ModelGateway
 from ipsecha.cluster.commit_log import BackupState
@@ -25,10 +26,11 @@ from simulation.violation import Violation
 class Link:
     """One TCP connection: two ordered directions; a broken one loses what arrives after the cut."""
 
-    def __init__(self) -> None:
+    def __init__(self, ends: tuple[int, int] = (0, 1)) -> None:
+        self.ends = ends
         self.broken = False
-        self.cut_at = [float("inf"), float("inf")]  # by receiver
-        self.last = [0.0, 0.0]
+        self.cut_at = dict.fromkeys(ends, float("inf"))  # by receiver
+        self.last = dict.fromkeys(ends, 0.0)
         self.stalled: list[tuple[int, bytes]] = []
         self.stalled_since = 0.0
 
@@ -51,9 +53,27 @@ class Node:
         self.highest_epoch = 0  # that this process took part in
         self.written_lineage = 0
 
+    def begin(self, skew: float) -> None:
+        """A new process, on a host that is well."""
+        self.boot += 1
+        self.alive = self.host_up = True
+        self.link = None
+        self.backlog = []
+        self.crash_after = None
+        self.paused_until = 0.0
+        self.links_up, self.health = True, 2
+        self.skew = skew
+        self.highest_epoch = 0
+
+    def channels(self) -> list[Link]:
+        """Those that this end takes for whole."""
+        return [self.link] if self.link is not None else []
+
 
 class Checkers:
-    """Implements ``cluster_gateway.Judge`` for two nodes."""
+    """Implements ``cluster_gateway.Judge`` for two nodes, or for those of a subclass."""
+
+    at_rest: ClassVar[list[str]] = ["active", "standby"]  # the roles when all is well
 
     def __init__(self) -> None:
         self.time = 0.0
@@ -82,14 +102,14 @@ class Checkers:
 
     def activated(self, gateway: ModelGateway, epoch: int, above_lane: int) -> None:
         node = self._node_of(gateway)
-        other = self.nodes[1 - node.index]
+        rival = self._rival_of(node)
         self.failovers += not gateway.discarded  # a cold start is none
         self.note(f"active {gateway.name} epoch {epoch:#x} lanes {above_lane} {gateway.reports[-2:]}")
         owner = self._owners.setdefault(epoch, (node.index, node.boot))
         if owner != (node.index, node.boot):
             raise Violation("I5", f"epoch {epoch:#x} of {owner} taken by {gateway.name}")
-        if other.alive and other.gateway.active and not gateway.active and self.at_peace:
-            raise Violation("I5", f"{gateway.name} became owner beside {other.gateway.name} without a fault")
+        if rival is not None and not gateway.active and self.at_peace:
+            raise Violation("I5", f"{gateway.name} became owner beside {rival.gateway.name} without a fault")
         if gateway.discarded:
             gateway.lineage = epoch
         self._lineages[epoch] = gateway.lineage
@@ -97,8 +117,22 @@ class Checkers:
             if lineage == gateway.lineage and (key not in gateway.table or gateway.table[key].version < version):
                 raise Violation("commit", f"{gateway.name} took over without message {version} of SA {key}")
 
+    def raised(self, gateway: ModelGateway, epoch: int) -> None:
+        node = self._node_of(gateway)
+        self.note(f"raised {gateway.name} epoch {epoch:#x}")
+        if self._owners.setdefault(epoch, (node.index, node.boot)) != (node.index, node.boot):
+            raise Violation("I5", f"epoch {epoch:#x} taken again by {gateway.name}")
+        self._lineages[epoch] = gateway.lineage
+
     def _node_of(self, gateway: ModelGateway) -> Node:
         return next(node for node in self.nodes if node.boot and node.gateway is gateway)
+
+    def _rival_of(self, node: Node) -> Node | None:
+        """Another one that is owner."""
+        for other in self.nodes:
+            if other.alive and other.gateway.active and other is not node:
+                return other
+        return None
 
     def _written(self, node: Node, epoch: int) -> None:
         if epoch < node.highest_epoch:
@@ -118,8 +152,7 @@ class Checkers:
 
     def accepted(self, gateway: ModelGateway, key: int, number: int) -> None:
         self.packets += 1
-        other = self.nodes[1 - self._node_of(gateway).index]
-        both = other.alive and other.gateway.active
+        both = self._rival_of(self._node_of(gateway)) is not None
         self.has_split |= both
         cut_off = gateway.leasing is Leasing.LANE or both
         seen = self._inbound.setdefault(key, {})
@@ -148,21 +181,25 @@ class Checkers:
             self._covered[key] = (gateway.lineage, version)
 
     def expect_settled(self) -> None:
-        """No stuck state: one owner, one backup in sync with the same records, nothing waiting."""
-        roles = [node.member.role for node in self.nodes]
-        if sorted(role.value for role in roles) != ["active", "standby"]:
+        """No stuck state: one owner, everybody else in sync with the same records, nothing waiting."""
+        roles = [node.member.role.value for node in self.nodes]
+        if sorted(roles) != self.at_rest:
             raise Violation("stuck", f"roles {roles}")
-        owner, backup = self.nodes if roles[0] is Role.ACTIVE else reversed(self.nodes)
-        if not backup.member.in_sync or owner.member.log.backup is not BackupState.IN_SYNC:
-            raise Violation("stuck", f"backup in sync: {backup.member.in_sync}, {owner.member.log.backup}")
-        if owner.gateway.leasing is not Leasing.LEASED or owner.gateway.waiting or owner.member.log.outstanding:
+        owner = next(node for node in self.nodes if node.member.role is Role.ACTIVE)
+        if owner.member.log.backup is not BackupState.IN_SYNC or owner.gateway.leasing is not Leasing.LEASED:
+            raise Violation("stuck", f"the backup is {owner.member.log.backup}, {owner.gateway.leasing}")
+        if owner.gateway.waiting or owner.member.log.outstanding:
             raise Violation("stuck", f"{owner.gateway.waiting} wait, {owner.member.log.outstanding} outstanding")
-        mine = {key: record.version for key, record in owner.gateway.table.items()}
-        theirs = {key: record.version for key, record in backup.gateway.table.items()}
-        if mine != theirs:
-            raise Violation("commit", f"tables differ: {mine} {theirs}")
-        if abs(self.nodes[0].skew - self.nodes[1].skew) > 0.2:
-            raise Violation("stuck", "the clocks disagree")
+        for node in self.nodes:
+            if node is not owner and not self._is_ready(node):
+                raise Violation("stuck", f"{node.gateway.name} is not in sync")
+            if node.gateway.versions() != owner.gateway.versions():
+                raise Violation("commit", f"tables differ: {owner.gateway.versions()} {node.gateway.versions()}")
+            if abs(node.skew - owner.skew) > 0.2:
+                raise Violation("stuck", "the clocks disagree")
+
+    def _is_ready(self, node: Node) -> bool:
+        return node.member.in_sync
 
     @property
     def owner(self) -> Node:

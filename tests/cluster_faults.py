@@ -1,4 +1,5 @@
-"""What can happen to a pair, and runs made of it: faults of all kinds, then a *relay*.
+"""What can happen to a pair, and runs made of it: faults of all kinds, then a *relay*.  Most of it can happen to more
+than two members, too.
 
 In a relay the pair is in sync before each fault, and the fault strikes whoever owns by then: owners follow each other
 fast, in the middle of traffic, and none of them may cost an SA.
@@ -6,14 +7,17 @@ fast, in the middle of traffic, and none of them may cost an SA.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from typing import Any, TypeVar
 
 from cluster_checkers import Node
-from cluster_world import PATHS, World
+from cluster_world import World
 from ipsecha.cluster.pair import PairMember
 from simulation.plan import HEIR, IN_SYNC, PACKETS, PROOF, Drawing, Plan
 from simulation.violation import Violation
 
+W = TypeVar("W", bound=World)
 LEVEL = "pair"
 ROUNDS = 20
 RELAY = 10
@@ -24,7 +28,7 @@ AT_REST_S = 0.5
 """What was under way has ended by then, where nothing new begins, and members have noticed that they were cut off."""
 
 
-def _crash(world: World, node: Node) -> None:
+def crash(world: World, node: Node) -> None:
     if node.alive:
         world.crash(node.index)
 
@@ -38,7 +42,7 @@ def _crash_in_effects(world: World, node: Node) -> None:
     node.crash_after = world.random.randint(0, 12)
 
 
-def _start(world: World, node: Node) -> None:
+def start(world: World, node: Node) -> None:
     """No process comes back at once."""
     world.run(0.1)
     for other in world.nodes:
@@ -46,36 +50,40 @@ def _start(world: World, node: Node) -> None:
             world.start(other.index)
 
 
-def _restart_both(world: World, node: Node) -> None:
+def _restart_all(world: World, node: Node) -> None:
     for other in world.nodes:
-        _crash(world, other)
-    _start(world, node)
+        crash(world, other)
+    start(world, node)
 
 
 def _partition(world: World, node: Node) -> None:
-    for path, receiver in world.blocked:
-        world.block(path, receiver)
+    block(world, world.blocked)
 
 
 def _cut(world: World, node: Node) -> None:
-    world.block(world.random.choice(PATHS), node.index)
+    world.block(*world.random.choice([way for way in world.blocked if way[-1] == node.index]))
 
 
 def _deaf(world: World, node: Node) -> None:
-    for path in PATHS:
-        world.block(path, node.index)
+    block(world, [way for way in world.blocked if way[-1] == node.index])
+
+
+def block(world: World, ways: Iterable[tuple[Any, ...]]) -> None:
+    for way in ways:
+        world.block(*way)
 
 
 def _break(world: World, node: Node) -> None:
-    world.break_link(node.link)
+    for link in node.channels():
+        world.break_link(link)
 
 
-def _switchover(world: World, node: Node) -> None:
+def switchover(world: World, node: Node) -> None:
     world.ask(node.index, PairMember.switchover)
 
 
 def _switchover_and_fault(world: World, node: Node) -> None:
-    _switchover(world, node)
+    switchover(world, node)
     world.run(world.random.random() * 0.004)
     disturb(world)
 
@@ -86,7 +94,7 @@ def _goodbye(world: World, node: Node) -> None:
         node.gateway.active = False
         node.paused_until = float("inf")
         world.run(world.random.random() * 0.004 * world.random.randint(0, 1))
-        _crash(world, node)
+        crash(world, node)
 
 
 def _pause(world: World, node: Node) -> None:
@@ -95,7 +103,7 @@ def _pause(world: World, node: Node) -> None:
 
 def _links(world: World, node: Node) -> None:
     node.links_up, node.health = False, 0
-    _partition(world, node)
+    block(world, world.ways_of(node.index))
 
 
 def _health(world: World, node: Node) -> None:
@@ -123,20 +131,21 @@ def _heal(world: World, node: Node) -> None:
 
 def _peace(world: World, node: Node) -> None:
     world.heal()
-    _start(world, node)
+    start(world, node)
     world.run(1.0 + world.random.random())
 
 
-FAULTS: dict[str, Callable[[World, Node], None]] = {
-    "crash": _crash,
+Fault = Callable[[Any, Node], None]
+FAULTS: dict[str, Fault] = {
+    "crash": crash,
     "host": _host,
     "crash in effects": _crash_in_effects,
-    "restart both": _restart_both,
+    "restart all": _restart_all,
     "partition": _partition,
     "cut": _cut,
     "deaf": _deaf,
     "break": _break,
-    "switchover": _switchover,
+    "switchover": switchover,
     "switchover and fault": _switchover_and_fault,
     "goodbye": _goodbye,
     "pause": _pause,
@@ -146,7 +155,8 @@ FAULTS: dict[str, Callable[[World, Node], None]] = {
     "loss": _loss,
     "late": _late,
 }
-REPAIRS: dict[str, Callable[[World, Node], None]] = {"start": _start, "heal": _heal, "peace": _peace}
+REPAIRS: dict[str, Fault] = {"start": start, "heal": _heal, "peace": _peace}
+EVERY: dict[str, Fault] = FAULTS | REPAIRS
 HEIRS = {
     "crash": 0.01,
     "crash in effects": 0.01,
@@ -166,24 +176,33 @@ def disturb(world: World) -> None:
     _strike(world, world.random.choice(world.faults), world.random.choice(world.nodes))
 
 
-def _strike(world: World, kind: str, node: Node) -> None:
-    world.note(f"fault {kind} {'ab'[node.index]}")
-    {**FAULTS, **REPAIRS}[kind](world, node)
+def _strike(world: World, kind: str, node: Node, known: Mapping[str, Fault] = EVERY) -> None:
+    world.note(f"fault {kind} {world.names[node.index]}")
+    known[kind](world, node)
 
 
 def draw(seed: int, faults: Sequence[str] = (), rounds: int = ROUNDS) -> Plan:
     """What happens in the world of a seed; with faults of the given kinds, or of some."""
     drawing = Drawing(LEVEL, seed)
+    kinds = with_repairs(drawing, faults or drawing.kinds(FAULTS, 2, 7))
+    drawing.pause(drawing.chance.choice((0.0, 0.5)))
+    among_traffic(drawing, kinds, rounds)
+    draw_relay(drawing, heirs_of(faults))
+    return Plan(LEVEL, seed, tuple(drawing.events), kinds=tuple(kinds))
+
+
+def with_repairs(drawing: Drawing, faults: Sequence[str]) -> list[str]:
+    return [*faults, *sorted(REPAIRS)[: drawing.chance.randint(1, 3)], "peace", "start"]
+
+
+def among_traffic(drawing: Drawing, kinds: Sequence[str], rounds: int, members: int = 2) -> None:
+    """Again and again a burst of traffic, then something of these kinds happens to somebody."""
     chance = drawing.chance
-    kinds = [*(faults or drawing.kinds(FAULTS, 2, 7)), *sorted(REPAIRS)[: chance.randint(1, 3)], "peace", "start"]
-    drawing.pause(chance.choice((0.0, 0.5)))
     for _ in range(rounds):
         for _ in range(chance.randint(1, 6)):
             drawing.event(PACKETS)
             drawing.pause(chance.random() * chance.choice((0.001, 0.01, 0.1)))
-        drawing.event(chance.choice(kinds), member=chance.randrange(2))
-    draw_relay(drawing, heirs_of(faults))
-    return Plan(LEVEL, seed, tuple(drawing.events), kinds=tuple(kinds))
+        drawing.event(chance.choice(kinds), member=chance.randrange(members))
 
 
 def heirs_of(faults: Sequence[str]) -> list[str]:
@@ -209,12 +228,17 @@ def draw_relay(drawing: Drawing, heirs: Sequence[str]) -> None:
         drawing.event(IN_SYNC)
 
 
-def play(world: World, plan: Plan) -> None:
+def brought_along(faults: Sequence[str]) -> tuple[str, ...]:
+    """What a fault may bring along in worlds that know more than a pair's faults."""
+    return tuple(kind for kind in faults if kind in FAULTS and kind != "switchover and fault") or ("crash",)
+
+
+def play(world: World, plan: Plan, known: Mapping[str, Fault] = EVERY) -> None:
     """Faults among traffic, then peace.  Raises Violation where a checker finds something."""
     world.faults = list(plan.kinds)
-    world.start(0)
-    world.start(1)
-    carry_out(world, plan, _strike)
+    for node in world.nodes:
+        world.start(node.index)
+    carry_out(world, plan, partial(_strike, known=known))
 
 
 def carry_out(world: World, plan: Plan, strike: Callable[[World, str, Node], None]) -> None:
@@ -252,7 +276,7 @@ def _come_to_be_in_sync(world: World) -> None:
     if world.disturbed:
         world.heal()
     if not all(node.alive for node in world.nodes):
-        _start(world, world.nodes[0])
+        start(world, world.nodes[0])
     world.run(max(calm_at - world.time, 0.0))
     end = world.time + PROTECTED_S
     while not world.protected:
@@ -272,14 +296,12 @@ def _strike_heir(world: World, kind: str, strike: Callable[[World, str, Node], N
 def settle(world: World) -> None:
     """The faults are over; within a bounded time everything must be as it should."""
     _peace(world, world.nodes[0])
-    world.run(4.0)
+    world.run(world.settle_s)
     _use(world)
 
 
 def _use(world: World) -> None:
-    for _ in range(20):
-        world.traffic()
-        world.run(0.01)
+    busy(world, 20, 0.01)
     world.run(1.0)
 
 
@@ -290,11 +312,21 @@ def judged(seed: int, member: type[PairMember] = PairMember, faults: Sequence[st
 
 def replayed(plan: Plan, member: type[PairMember] = PairMember, lines: int = 60) -> World:
     """The world of a plan after a whole run.  Raises Violation with the last ``lines`` of its trace."""
-    world = World(plan.seed, member=member)
+    return played(World(plan.seed, member=member), plan, EVERY, lines)
+
+
+def played(world: W, plan: Plan, known: Mapping[str, Fault], lines: int) -> W:
+    """A world after a whole run.  Raises Violation with the last ``lines`` of its trace."""
     try:
-        play(world, plan)
+        play(world, plan, known)
     except Violation as violation:
         world.note(f"!!! {violation}")
         violation.add_note("\n".join([f"seed {plan.seed}", *world.log[-lines:]]))
         raise
     return world
+
+
+def busy(world: World, turns: int, pause_s: float = 0.02) -> None:
+    for _ in range(turns):
+        world.traffic()
+        world.run(pause_s)

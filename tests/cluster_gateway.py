@@ -186,6 +186,10 @@ class ModelGateway:
     def waiting(self) -> int:
         return len(self._held) + len(self._wanting) + len(self._unacknowledged)
 
+    def versions(self) -> dict[int, int]:
+        """What the members must agree upon when nothing is under way."""
+        return {key: record.version for key, record in self.table.items()}
+
     @property
     def goes_beyond(self) -> bool:
         """It uses what no other member has acknowledged."""

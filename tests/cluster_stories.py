@@ -4,7 +4,7 @@ with which numbers, is left to the seed."""
 from __future__ import annotations
 
 from cluster_checkers import Node
-from cluster_faults import settle
+from cluster_faults import busy, settle
 from cluster_world import World
 from ipsecha.cluster.pair import PairMember
 
@@ -16,9 +16,9 @@ def owner_dies_behind_a_cut_cable(world: World) -> World:
     owner, _ = _pair(world)
     for receiver in (0, 1):
         world.block("synch", receiver)
-    _busy(world, 100)
+    busy(world, 100)
     world.crash(owner.index)
-    _busy(world, 100)
+    busy(world, 100)
     world.heal()
     world.start(owner.index)
     settle(world)
@@ -30,7 +30,7 @@ def doubt_then_isolation(world: World) -> World:
     """A switchover whose answer is lost: its owner goes on in doubt beside the new one.  Both are isolated, meet for as
     long as it takes one of them to own again, and lose sight of each other."""
     _, heir = _in_doubt(world)
-    _busy(world, 80)
+    busy(world, 80)
     for node in world.nodes:
         node.links_up, node.health = False, 0
     _cut_all(world)
@@ -38,18 +38,18 @@ def doubt_then_isolation(world: World) -> World:
     world.heal()
     _run_until_owner(world, heir)
     _cut_all(world)
-    _busy(world, 60)
-    return _settled_and_busy(world)
+    busy(world, 60)
+    return _settled_andbusy(world)
 
 
 def doubt_then_a_beat(world: World) -> World:
     """As above, and then the owner in doubt hears a beat of the new one before it can say what it has done."""
     former, _ = _in_doubt(world)
-    _busy(world, 20)
-    world.block("lan", former.index, False)
+    busy(world, 20)
+    world.block("lan", former.index, blocked=False)
     world.run(0.3)
     world.heal()
-    return _settled_and_busy(world)
+    return _settled_andbusy(world)
 
 
 def _pair(world: World) -> tuple[Node, Node]:
@@ -57,7 +57,7 @@ def _pair(world: World) -> tuple[Node, Node]:
     world.start(0)
     world.start(1)
     world.run(0.5)
-    _busy(world, 20)
+    busy(world, 20)
     owner = next(node for node in world.nodes if node.member.owns)
     return owner, world.nodes[1 - owner.index]
 
@@ -87,15 +87,9 @@ def _run_until_owner(world: World, node: Node) -> None:
         world.run(STEP_S)
 
 
-def _settled_and_busy(world: World) -> World:
+def _settled_andbusy(world: World) -> World:
     settle(world)
-    _busy(world, 400)
+    busy(world, 400)
     settle(world)
     world.expect_settled()
     return world
-
-
-def _busy(world: World, turns: int) -> None:
-    for _ in range(turns):
-        world.traffic()
-        world.run(0.02)

@@ -15,6 +15,7 @@ from cluster_checkers import Checkers, Link, Node, Violation
 from cluster_gateway import MOVING, ModelGateway
 from ipsecha.cluster import effects as fx
 from ipsecha.cluster import frames
+from ipsecha.cluster.commit_log import CommitLog
 from ipsecha.cluster.pair import PairMember, PairSettings, Role
 from ipsecha.model.errors import ClusterError
 
@@ -25,6 +26,9 @@ ACTIVE = Role.ACTIVE  # a member of an enumeration takes a while to look up
 
 
 class World(Checkers):
+    names: tuple[str, ...] = ("a", "b")
+    settle_s = 4.0  # so long after the last fault everything must be well
+
     def __init__(
         self,
         seed: int,
@@ -39,7 +43,7 @@ class World(Checkers):
         self.member_type = member
         self.gateway_type = gateway
         self.settings = settings
-        self.blocked = {(path, receiver): False for path in PATHS for receiver in (0, 1)}
+        self.blocked: dict[tuple[Any, ...], bool] = {(path, to): False for path in PATHS for to in (0, 1)}
         self.beat_loss = 0.0
         self.delay_s = 0.001
         self.late_ticks_s = 0.002
@@ -75,33 +79,33 @@ class World(Checkers):
 
     def start(self, index: int) -> None:
         node = self.nodes[index]
-        self.break_link(self._latest)
-        node.boot += 1
-        node.alive = node.host_up = True
-        node.link = None
-        node.backlog = []
-        node.crash_after = None
-        node.paused_until = 0.0
-        node.links_up, node.health = True, 2
-        node.skew = self.random.uniform(-3, 3)
-        node.highest_epoch = 0
-        settings = PairSettings("test", ("a", "b"), index, **self.settings)
+        for link in self._links_of(index):
+            self.break_link(link)
+        node.begin(self.random.uniform(-3, 3))
+        settings = PairSettings("test", self.names, index, **self.settings)
         node.member = self.member_type(settings, self.random.randbytes)
-        ring: dict[type, Callable[[Any], None]] = {
-            fx.SendFrame: lambda effect: self._send_frame(node, effect.data),
-            fx.SendBeat: lambda effect: self._send_beat(node, effect.data),
-            fx.ResetChannel: lambda effect: self._reset(node),
-            fx.ClockOffset: lambda effect: self._shift_clock(node, effect.seconds),
-            fx.Forwarded: lambda effect: None,
-        }
-        node.member.log.part, node.member.log.window = 2, 1  # so that a few records are a long snapshot
-        node.member.log.moving = MOVING
-        node.gateway = self.gateway_type(f"{'ab'[index]}{node.boot}", node.member, self, ring)
+        for log in self._logs_of(node.member):
+            log.part, log.window = 2, 1  # so that a few records are a long snapshot
+            log.moving = MOVING
+        node.gateway = self.gateway_type(f"{self.names[index]}{node.boot}", node.member, self, self._ring(node))
         node.gateway.now = lambda: self.time + node.skew
         self.note(f"start {node.gateway.name}")
         node.member.start(self.time + node.skew, WALL_AT_START + self.time)
         self._carry_out(node)
         self._arm(node, node.boot)
+
+    def _logs_of(self, member: Any) -> list[CommitLog]:
+        return [member.log]
+
+    def _ring(self, node: Node) -> dict[type, Callable[[Any], None]]:
+        """What becomes of the effects that concern the network and the clock."""
+        return {
+            fx.SendFrame: lambda effect: self._send_frame(node, effect.data),
+            fx.SendBeat: lambda effect: self._send_beat(node, effect.data),
+            fx.ResetChannel: lambda effect: self._reset(node, node.link),
+            fx.ClockOffset: lambda effect: self._shift_clock(node, effect.seconds),
+            fx.Forwarded: lambda effect: None,
+        }
 
     def _arm(self, node: Node, boot: int) -> None:
         due = node.member.next_timer() - node.skew - self.time
@@ -173,11 +177,11 @@ class World(Checkers):
         node.alive = False
         node.host_up = not host
         node.link = None
-        link = self._latest
-        self.at(TCP_PATIENCE_S if host else 0.0, lambda: self.break_link(link))
+        links = self._links_of(index)
+        self.at(TCP_PATIENCE_S if host else 0.0, lambda: [self.break_link(link) for link in links])
 
     def pause(self, index: int, seconds: float) -> None:
-        self.note(f"pause {'abcd'[index]} {seconds:.2f}")
+        self.note(f"pause {self.names[index]} {seconds:.2f}")
         node = self.nodes[index]
         node.paused_until = max(node.paused_until, self.time + seconds)
         self.faulty(seconds)
@@ -218,20 +222,25 @@ class World(Checkers):
 
     # Network
 
-    def block(self, path: str, receiver: int, blocked: bool = True) -> None:
+    def block(self, *way: Any, blocked: bool = True) -> None:
+        """``way``: one of ``self.blocked``, a path and who receives there."""
         self.faulty()
-        self.blocked[path, receiver] = blocked
-        if path == "synch" and not blocked:
-            for link in {id(node.link): node.link for node in self.nodes if node.link is not None}.values():
+        self.blocked[way] = blocked
+        if way[0] == "synch" and not blocked:
+            for link in {id(link): link for node in self.nodes for link in node.channels()}.values():
                 self._unstall(link)
+
+    def ways_of(self, index: int) -> list[tuple[Any, ...]]:
+        """Those that end or begin there."""
+        return list(self.blocked)
 
     def heal(self) -> None:
         """Everything works again; pauses run out by themselves."""
         self.note("heal")
         self.beat_loss, self.delay_s, self.late_ticks_s = 0.0, 0.001, 0.002
         self.faulty()
-        for path, receiver in self.blocked:
-            self.block(path, receiver, False)
+        for way in self.blocked:
+            self.block(*way, blocked=False)
         for node in self.nodes:
             node.links_up, node.health = True, 2
             node.crash_after = None
@@ -240,6 +249,13 @@ class World(Checkers):
     def synch_is_cut(self) -> bool:
         return self.blocked["synch", 0] or self.blocked["synch", 1]
 
+    def is_cut(self, ends: tuple[int, int]) -> bool:
+        return self.synch_is_cut
+
+    def _links_of(self, index: int) -> list[Link]:
+        """The latest of each cable that ends there."""
+        return [self._latest] if self._latest is not None else []
+
     def _dial(self) -> None:
         """Both members look for each other while they have no connection."""
         self.at(self.jitter(0.02), self._dial)
@@ -247,7 +263,8 @@ class World(Checkers):
         if a.alive and b.alive:
             apart = self._latest is None or self._latest.broken
             if apart and self._dialling_until <= self.time and not self.synch_is_cut:
-                self._connect(a, b)
+                link = self._latest = self._connect(a, b)
+                self._dialling_until = max(link.last.values())
             return
         if self.synch_is_cut or not (a.host_up and b.host_up):
             return
@@ -263,13 +280,14 @@ class World(Checkers):
         boot = node.boot
         self.at(delay or self.jitter(self.delay_s), lambda: self._tell(node, boot, action))
 
-    def _connect(self, a: Node, b: Node) -> None:
-        link = self._latest = Link()
+    def _connect(self, a: Node, b: Node) -> Link:
+        """Both get to know of it in their own time."""
+        link = Link((a.index, b.index))
         for node in (a, b):
             delay = self.jitter(self.delay_s)
-            self._dialling_until = max(self._dialling_until, self.time + delay)
             link.last[node.index] = self.time + delay
             self._tell_soon(node, lambda node=node: self._link_up(node, link), delay)
+        return link
 
     def _link_up(self, node: Node, link: Link) -> None:
         if link.broken:
@@ -284,21 +302,20 @@ class World(Checkers):
         if link is None or link.broken:
             return
         link.broken = True
-        for node in self.nodes:
+        for node in (self.nodes[end] for end in link.ends):
             link.cut_at[node.index] = self.time + self.jitter(self.delay_s) * self.random.randint(0, 1)
-            patience = TCP_PATIENCE_S if self.synch_is_cut else 0.0
+            patience = TCP_PATIENCE_S if self.is_cut(link.ends) else 0.0
             if node.alive:
                 delay = self.jitter(0.01) + self.random.randint(0, 1) * patience
                 self._tell_soon(node, lambda node=node: self._link_down(node, link), delay)
 
-    def _reset(self, node: Node) -> None:
+    def _reset(self, node: Node, link: Link | None) -> None:
         """A member hangs up.  While the cable is cut only its own end knows."""
-        link = node.link
-        if link is None or not self.synch_is_cut:
+        if link is None or not self.is_cut(link.ends):
             self.break_link(link)
             return
         link.broken = True
-        link.cut_at = [min(cut, self.time) for cut in link.cut_at]
+        link.cut_at = {end: min(cut, self.time) for end, cut in link.cut_at.items()}
         self._tell_soon(node, lambda: self._link_down(node, link), self.jitter(0.001))
 
     def _link_down(self, node: Node, link: Link) -> None:
@@ -307,18 +324,19 @@ class World(Checkers):
             node.member.channel_down(False, self.time + node.skew)
 
     def _send_frame(self, node: Node, data: bytes) -> None:
+        self._send_on(node.link, 1 - node.index, data)
+
+    def _send_on(self, link: Link | None, receiver: int, data: bytes) -> None:
         self.frames += 1
         self.trace = crc32(data, self.trace)
-        link = node.link
         if link is None or link.broken:
             return
-        receiver = 1 - node.index
         arrival = max(link.last[receiver], self.time + self.jitter(self.delay_s))
         link.last[receiver] = arrival
         self.at(arrival - self.time, lambda: self._arrive(link, receiver, data))
 
     def _arrive(self, link: Link, receiver: int, data: bytes) -> None:
-        if self.synch_is_cut or link.stalled:
+        if self.is_cut(link.ends) or link.stalled:
             if not link.stalled:
                 link.stalled_since = self.time
             link.stalled.append((receiver, data))
@@ -328,7 +346,7 @@ class World(Checkers):
             self._tell(node, node.boot, lambda: self._receive(node, link, data))
 
     def _unstall(self, link: Link) -> None:
-        if self.synch_is_cut or not link.stalled:
+        if self.is_cut(link.ends) or not link.stalled:
             return
         if self.time - link.stalled_since > TCP_PATIENCE_S:
             self.break_link(link)
@@ -337,10 +355,12 @@ class World(Checkers):
             self._arrive(link, receiver, data)
 
     def _receive(self, node: Node, link: Link, data: bytes) -> None:
-        if node.link is not link:
-            return
+        if node.link is link:
+            self._take_in(node, data, node.member.receive_frame)
+
+    def _take_in(self, node: Node, data: bytes, receive: Callable[[bytes, float], None]) -> None:
         before = len(node.member._effects)
-        node.member.receive_frame(data, self.time + node.skew)
+        receive(data, self.time + node.skew)
         for effect in node.member._effects[before:]:
             if isinstance(effect, fx.Apply):
                 frame = frames.decode_frame(data)

@@ -1,4 +1,5 @@
-"""The pair of ``cluster_world`` with a witness: three boxes, every cable of which may fail, each way alone.
+"""The pair of ``cluster_world`` with a witness: three boxes, every cable of which may fail, each way alone.  Worlds of
+more members take what is here on top of their own (``mirror_witness``).
 
 With a witness nothing is excused.  Beside the checkers of the pair:
 
@@ -14,13 +15,23 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from cluster_checkers import Node
-from cluster_faults import FAULTS, REPAIRS, carry_out, draw_relay, heirs_of
+from cluster_faults import (
+    EVERY,
+    FAULTS,
+    Fault,
+    among_traffic,
+    brought_along,
+    draw_relay,
+    heirs_of,
+    played,
+    with_repairs,
+)
 from cluster_gateway import ModelGateway
 from cluster_world import World
 from ipsecha.cluster import effects as fx
 from ipsecha.cluster.pair import PairMember
 from ipsecha.cluster.witness import Ledger, Line
-from simulation.plan import PACKETS, Drawing, Plan
+from simulation.plan import Drawing, Plan
 from simulation.violation import Violation
 
 LEVEL = "witness"
@@ -29,7 +40,7 @@ TO, FROM = "to", "from"
 
 
 class WitnessedGateway(ModelGateway):
-    def __init__(self, name: str, member: PairMember, judge: Any, ring: dict[type, Callable[[Any], None]]) -> None:
+    def __init__(self, name: str, member: Any, judge: Any, ring: dict[type, Callable[[Any], None]]) -> None:
         super().__init__(name, member, judge, ring)
         self.to_witness = 0  # which connection; 0: none
         self.actions |= {
@@ -40,11 +51,19 @@ class WitnessedGateway(ModelGateway):
 
 
 class WitnessedWorld(World):
-    def __init__(self, seed: int, *, member: type[PairMember] = PairMember, ledger: type[Ledger] = Ledger) -> None:
-        super().__init__(seed, member=member, gateway=WitnessedGateway, witness=True)
+    def __init__(
+        self,
+        seed: int,
+        *,
+        member: type[PairMember] = PairMember,
+        gateway: type[WitnessedGateway] = WitnessedGateway,
+        ledger: type[Ledger] = Ledger,
+        **settings: Any,
+    ) -> None:
+        super().__init__(seed, member=member, gateway=gateway, witness=True, **settings)
         self.ledger_type = ledger
-        self.ledger = ledger("test", ("a", "b"), Line())
-        self.cut = {(index, way): False for index in (0, 1) for way in (TO, FROM)}
+        self.ledger = ledger("test", self.names, Line())
+        self.cut = {(node.index, way): False for node in self.nodes for way in (TO, FROM)}
         self.witness_runs = True
         self._connections = 0
         self._accepted: dict[int, set[int]] = {}
@@ -60,21 +79,14 @@ class WitnessedWorld(World):
             raise Violation("I3", f"{gateway.name} accepts number {number} of SA {key} again")
         seen.add(number)
 
-    def raised(self, gateway: ModelGateway, epoch: int) -> None:
-        node = self._node_of(gateway)
-        self.note(f"alone {gateway.name} epoch {epoch:#x}")
-        if self._owners.setdefault(epoch, (node.index, node.boot)) != (node.index, node.boot):
-            raise Violation("I5", f"epoch {epoch:#x} taken again by {gateway.name}")
-        self._lineages[epoch] = gateway.lineage
-
     def _carry_out(self, node: Node) -> None:
         super()._carry_out(node)
-        one, other = self.nodes
-        if not (one.alive and other.alive):
+        if not (node.alive and node.gateway.goes_beyond):
             return
-        a, b = one.gateway, other.gateway
-        if a.lineage == b.lineage and a.goes_beyond and b.goes_beyond:
-            raise Violation("alone", f"{a.name} and {b.name} both go beyond what they both know")
+        for other in self.nodes:
+            beside = other is not node and other.alive and other.gateway.goes_beyond
+            if beside and other.gateway.lineage == node.gateway.lineage:
+                raise Violation("alone", f"{node.gateway.name} and {other.gateway.name} both go beyond what they know")
 
     # The third box
 
@@ -182,7 +194,7 @@ def _up(world: WitnessedWorld, node: Node) -> None:
         world.cut_witness(node.index, way, False)
 
 
-WITNESS_FAULTS: dict[str, Callable[[WitnessedWorld, Node], None]] = {
+WITNESS_FAULTS: dict[str, Fault] = {
     "witness cut": _cut_witness,
     "witness one way": _one_way,
     "witness restarts": _restart,
@@ -191,23 +203,15 @@ WITNESS_FAULTS: dict[str, Callable[[WitnessedWorld, Node], None]] = {
 }
 
 
-EVERY: dict[str, Callable[[Any, Node], None]] = {**FAULTS, **REPAIRS, **WITNESS_FAULTS}
-
-
 def draw(seed: int, faults: Sequence[str] = (), rounds: int = ROUNDS) -> Plan:
     """What happens in the world of a seed: faults of the pair and of the witness among traffic."""
     drawing = Drawing(LEVEL, seed)
-    chance = drawing.chance
-    kinds = list(faults) or drawing.kinds(FAULTS | WITNESS_FAULTS, 2, 7)
-    choice = [*kinds, *sorted(REPAIRS)[: chance.randint(1, 3)], "peace", "start", "witness up"]
+    drawn = faults or drawing.kinds(FAULTS | WITNESS_FAULTS, 2, 7)
+    kinds = [*with_repairs(drawing, drawn), "witness up"]
     drawing.pause(3.0)  # a witness that nobody has ever reached knows nothing
-    for _ in range(rounds):
-        for _ in range(chance.randint(1, 6)):
-            drawing.event(PACKETS)
-            drawing.pause(chance.random() * chance.choice((0.001, 0.01, 0.1)))
-        drawing.event(chance.choice(choice), member=chance.randrange(2))
+    among_traffic(drawing, kinds, rounds)
     draw_relay(drawing, heirs_of(faults))
-    return Plan(LEVEL, seed, tuple(drawing.events), kinds=tuple(kinds))
+    return Plan(LEVEL, seed, tuple(drawing.events), kinds=brought_along(drawn))
 
 
 def judged(
@@ -226,24 +230,4 @@ def replayed(
     plan: Plan, *, world: type[WitnessedWorld] = WitnessedWorld, lines: int = 60, **types: Any
 ) -> WitnessedWorld:
     """The world of a plan after a whole run.  Raises Violation with the last ``lines`` of its trace."""
-    played = world(plan.seed, **types)
-    try:
-        _play(played, plan)
-    except Violation as violation:
-        played.note(f"!!! {violation}")
-        violation.add_note("\n".join([f"seed {plan.seed}", *played.log[-lines:]]))
-        raise
-    return played
-
-
-def _play(world: WitnessedWorld, plan: Plan) -> None:
-    """Faults among traffic, then peace."""
-    world.faults = [kind for kind in plan.kinds if kind in FAULTS and kind != "switchover and fault"] or ["crash"]
-    world.start(0)
-    world.start(1)
-    carry_out(world, plan, _strike)
-
-
-def _strike(world: WitnessedWorld, kind: str, node: Node) -> None:
-    world.note(f"fault {kind} {'ab'[node.index]}")
-    EVERY[kind](world, node)
+    return played(world(plan.seed, **types), plan, EVERY | WITNESS_FAULTS, lines)

@@ -14,6 +14,7 @@ from simulation.full_variants import FULL_VARIANTS
 from simulation.play import judged
 from simulation.power import PowerVariant, judged_power
 from simulation.variants_handshakes import HANDSHAKE_VARIANTS, HANDSHAKES
+from simulation.variants_mirrors import MIRROR_VARIANTS, judged_mirrors
 from simulation.variants_pair import PAIR_VARIANTS, judged_pair, spoken
 from simulation.variants_power import POWER_VARIANTS
 from simulation.variants_witness import VISIBLE, WITNESS_VARIANTS, judged_witnessed
@@ -84,6 +85,14 @@ def _all() -> Iterator[Broken]:
         yield Broken("power", name, _what_of_power(powered), frozenset(checkers), partial(_powered, variant=powered))
     for one in WITNESS_VARIANTS:
         yield Broken("witness", one.name, _first_sentence(one.what), VISIBLE, partial(judged_witnessed, one))
+    for mirrored in MIRROR_VARIANTS:
+        yield Broken(
+            mirrored.level,
+            mirrored.name,
+            _first_sentence(mirrored.broken.__doc__),
+            frozenset(mirrored.checkers),
+            partial(judged_mirrors, mirrored),
+        )
     for broken in PAIR_VARIANTS:
         member, checkers, _ = broken
         yield Broken(

@@ -4,6 +4,8 @@
 |---|---|---|
 | pair | two ``PairMember``s around a model of a data plane | many failovers: ownership, leases, lanes, the channel |
 | witness | the same, with a witness and cuts between all three | nothing is excused |
+| mirrors | three ``SeatedMember``s around the same model | seats that change hands, copies that are to become backups |
+| mirrors-witness | the same, with a witness | nothing is excused |
 | boundaries | the whole, one story and one fault at every act of it | a failover in milliseconds |
 | power | the same; both members lose power at once and come back with what is on their disks | saved state |
 | full | members and peers of the product's own parts; only what is outside of them is simulated | everything |
@@ -22,7 +24,9 @@ from typing import NamedTuple
 import msgspec
 
 import cluster_faults
+import mirror_faults
 import witness_world
+from cluster_world import World as ModelWorld
 from ipsecha.cluster.pair import PairMember
 from simulation import boundaries, play
 from simulation.full_variants import FULL_VARIANTS
@@ -31,6 +35,7 @@ from simulation.narrator import narrated
 from simulation.plan import Plan
 from simulation.power import judged_power
 from simulation.third_box import witnessed
+from simulation.variants_mirrors import MIRROR_VARIANTS
 from simulation.variants_pair import PAIR_VARIANTS, kinds_of, spoken
 from simulation.variants_witness import WITNESS_VARIANTS
 from simulation.violation import Violation
@@ -68,7 +73,10 @@ class Level(NamedTuple):
 def _replay_pair(plan: Plan, whole: bool = False) -> Outcome:
     members = {spoken(broken[0].__name__): broken[0] for broken in PAIR_VARIANTS} | {SOUND: PairMember}
     more = {"lines": WHOLE_TRACE} if whole else {}
-    world = cluster_faults.replayed(plan, members[plan.variant], **more)
+    return _outcome_of_model(cluster_faults.replayed(plan, members[plan.variant], **more))
+
+
+def _outcome_of_model(world: ModelWorld) -> Outcome:
     return Outcome(world.failovers, world.frames, world.packets, world.has_split, world.time, f"{world.trace:08x}")
 
 
@@ -129,8 +137,13 @@ def _replay_walk(plan: Plan, whole: bool = False) -> Outcome:
 def _replay_witnessed(plan: Plan, whole: bool = False) -> Outcome:
     types = next((broken.types for broken in WITNESS_VARIANTS if broken.name == plan.variant), {})
     more = {"lines": WHOLE_TRACE} if whole else {}
-    world = witness_world.replayed(plan, **types, **more)
-    return Outcome(world.failovers, world.frames, world.packets, world.has_split, world.time, f"{world.trace:08x}")
+    return _outcome_of_model(witness_world.replayed(plan, **types, **more))
+
+
+def _replay_mirrors(plan: Plan, whole: bool = False) -> Outcome:
+    broken = (one.types for one in MIRROR_VARIANTS if (one.level, one.name) == (plan.level, plan.variant))
+    more = {"lines": WHOLE_TRACE} if whole else {}
+    return _outcome_of_model(mirror_faults.replayed(plan, **next(broken, {}), **more))
 
 
 def _draw_trio(seed: int, faults: Sequence[str] = ()) -> Plan:
@@ -146,9 +159,16 @@ def _judge_power(seed: int) -> Outcome:
 
 
 LEVELS: dict[str, Level] = {
-    "pair": Level(445, lambda seed: _replay_pair(cluster_faults.draw(seed)), cluster_faults.draw, _replay_pair),
+    "pair": Level(395, lambda seed: _replay_pair(cluster_faults.draw(seed)), cluster_faults.draw, _replay_pair),
     "witness": Level(
         80, lambda seed: _replay_witnessed(witness_world.draw(seed)), witness_world.draw, _replay_witnessed
+    ),
+    "mirrors": Level(25, lambda seed: _replay_mirrors(mirror_faults.draw(seed)), mirror_faults.draw, _replay_mirrors),
+    "mirrors-witness": Level(
+        25,
+        lambda seed: _replay_mirrors(mirror_faults.draw_with_witness(seed)),
+        mirror_faults.draw_with_witness,
+        _replay_mirrors,
     ),
     "boundaries": Level(450, lambda seed: _walked(boundaries.draw(seed)).outcome, boundaries.draw, _replay_walk),
     "power": Level(5, _judge_power),
@@ -177,4 +197,6 @@ def faults_of(level: str, variant: str) -> tuple[str, ...]:
         return {spoken(broken[0].__name__): kinds_of(broken) for broken in PAIR_VARIANTS}.get(variant, ())
     if level == "witness":
         return next((broken.faults for broken in WITNESS_VARIANTS if broken.name == variant), ())
+    if level in (mirror_faults.LEVEL, mirror_faults.WITNESSED_LEVEL):
+        return next((one.faults for one in MIRROR_VARIANTS if (one.level, one.name) == (level, variant)), ())
     return FULL_VARIANTS[variant][0].faults if variant in FULL_VARIANTS else ()

@@ -37,7 +37,7 @@ class Event(msgspec.Struct, frozen=True, omit_defaults=True):
             return f"the owner: {self.what.removeprefix(HEIR)}"
         if ": " in self.what:
             return f"{self.what}, at act {self.count} of {'the backup' if self.member else 'the owner'}"
-        return f"{'ab'[self.member]}: {self.what.replace('_', ' ')}"
+        return f"{'abcd'[self.member]}: {self.what.replace('_', ' ')}"
 
 
 class Plan(msgspec.Struct, frozen=True, omit_defaults=True):

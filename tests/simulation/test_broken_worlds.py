@@ -10,7 +10,8 @@ import pytest
 from simulation.broken import BROKEN
 from simulation.table import noticed_by
 
-NAMES = [name for name, broken in BROKEN.items() if broken.level not in ("pair", "witness")]
+TESTED_BESIDE = ("pair", "witness", "mirrors", "mirrors-witness")
+NAMES = [name for name, broken in BROKEN.items() if broken.level not in TESTED_BESIDE]
 
 
 @pytest.mark.parametrize("name", NAMES)

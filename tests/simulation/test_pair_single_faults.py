@@ -10,7 +10,7 @@ from cluster_stories import owner_dies_behind_a_cut_cable
 from cluster_world import World
 from ipsecha.cluster.pair import PairMember, Role
 
-SINGLE = sorted(FAULTS.keys() - {"restart both", "switchover and fault"})
+SINGLE = sorted(FAULTS.keys() - {"restart all", "switchover and fault"})
 
 
 def _protected_pair(seed: int, faults: tuple[str, ...] = ()) -> World:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from typing import NamedTuple
 
 from ipsecha.cluster import effects as fx
 from ipsecha.cluster import frames
@@ -10,9 +11,12 @@ from ipsecha.cluster.commit_log import BackupState
 from ipsecha.cluster.mirroring import Mirroring, Other
 from ipsecha.cluster.ownership import Role
 from ipsecha.cluster.seating import SeatedMember
+from ipsecha.cluster.witness import Ledger
 from ipsecha.model.records import LeaseEntry
-from mirror_faults import a_channel_breaks_after_a_join, deaths_in_a_row, judged
-from simulation.violation import Violation
+from mirror_faults import LEVEL, WITNESSED_LEVEL, judged, judged_with_witness
+from mirror_world import MirrorWorld
+from simulation.variants_pair import spoken
+from simulation.variants_witness import StaleLine, VotesTwice
 
 
 class CeilingsNotTold(SeatedMember):
@@ -66,46 +70,93 @@ class AckBeforeApply(SeatedMember):
 
     _late: fx.ClusterEffect | None = None
 
+    def _attach(self, other: Other, hello: frames.Hello, now: float) -> None:
+        self._late = None
+        super()._attach(other, hello, now)
+
     def member_frame(self, index: int, data: bytes, now: float) -> None:
         before = len(self._effects)
         super().member_frame(index, data, now)
-        if self.seated:
-            return
         for effect in self._effects[before:]:
             if isinstance(effect, fx.Apply):
-                self._effects.remove(effect)
-                if self._late is not None:
-                    self._effects.append(self._late)
-                self._late = effect
+                at = self._effects.index(effect)
+                late, self._late = self._late, None if self.seated else effect
+                self._effects[at : at + 1 - self.seated] = [late] if late is not None else []
 
 
-Judge = Callable[..., object]
+class EpochOfPredecessor(SeatedMember):
+    """A process that comes back takes epochs that its predecessor may have had."""
 
-MIRROR_VARIANTS: dict[str, tuple[type[SeatedMember], tuple[str, ...], tuple[str, ...], Judge]] = {
-    "ceilings not told": (CeilingsNotTold, ("I2", "I3"), (), deaths_in_a_row),
-    "ceilings in the snapshot forgotten": (
-        CeilingsInSnapshotForgotten,
-        ("I2", "I3"),
-        (),
-        a_channel_breaks_after_a_join,
-    ),
-    "first ack counts": (FirstAckCounts, ("acks",), ("slow", "crash"), judged),
-    "mirror goes on": (MirrorGoesOn, ("seat",), ("crash", "break"), judged),
-    "seat on silence": (SeatOnSilence, ("I2", "I3", "commit", "I5"), ("isolate", "part", "pause"), judged),
-    "ack before apply": (AckBeforeApply, ("acks", "commit"), ("crash", "slow"), judged),
-}
+    def start(self, now: float, wall_s: float) -> None:
+        super().start(now, 0.0)
 
 
-KNOWN_SEEDS = {"ceilings in the snapshot forgotten": 118, "ceilings not told": 19}
-"""Where a variant is first found out: before any other is tried."""
+class SeatWhileJoining(SeatedMember):
+    """A mirror that lacks a part of the snapshot is given the seat, and takes it."""
+
+    def _look_at_the_seats(self, now: float) -> None:
+        joining = next(iter(self.mirrors()), None)
+        if joining is not None and self._seat_is_free():
+            self._give_the_seat(joining, now)
+        super()._look_at_the_seats(now)
+
+    def _on_seat(self, other: Other, frame: frames.Seat, now: float) -> None:
+        self.complete = True
+        super()._on_seat(other, frame, now)
+
+    _on_other_frame = {**SeatedMember._on_other_frame, frames.Seat: _on_seat}  # noqa: RUF012
 
 
-def noticed_by(name: str, seeds: int) -> tuple[str, int] | None:
-    """The checker that finds a variant out, and at which seed; None: none of so many does."""
-    member, _, faults, judge = MIRROR_VARIANTS[name]
-    for seed in (KNOWN_SEEDS.get(name, 0), *range(seeds)):
-        try:
-            judge(seed, faults, member)
-        except Violation as violation:
-            return violation.checker, seed
-    return None
+class LaterEpochNotTaken(SeatedMember):
+    """An owner stays in its epoch, whatever others have followed and lost."""
+
+    def _wait_for_none(self) -> None:
+        """Waits for ever."""
+
+
+class OutvotedKeepsItsSeat(SeatedMember):
+    """An owner that was outvoted, isolated and with nothing left, keeps its seat."""
+
+    def _look_at_the_seats(self, now: float) -> None:
+        if self.role is not Role.ISOLATED:
+            super()._look_at_the_seats(now)
+
+
+class MirrorVariant(NamedTuple):
+    """``broken``: a member, or the witness's ledger.  ``checkers``: those that may be first."""
+
+    level: str
+    broken: type[SeatedMember] | type[Ledger]
+    checkers: set[str]
+    faults: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        return spoken(self.broken.__name__)
+
+    @property
+    def types(self) -> dict[str, type]:
+        """As arguments of a world."""
+        return {"ledger" if issubclass(self.broken, Ledger) else "member": self.broken}
+
+
+MIRROR_VARIANTS = (
+    MirrorVariant(LEVEL, CeilingsNotTold, {"I2", "I3"}, ("backup then owner",)),
+    MirrorVariant(LEVEL, CeilingsInSnapshotForgotten, {"I2", "I3"}, ("join then break", "join then break", "slow")),
+    MirrorVariant(LEVEL, FirstAckCounts, {"acks"}, ("slow", "crash")),
+    MirrorVariant(LEVEL, MirrorGoesOn, {"seat"}, ("crash", "break")),
+    MirrorVariant(LEVEL, SeatOnSilence, {"I2", "I3", "commit", "I5"}, ("isolate", "part", "pause")),
+    MirrorVariant(LEVEL, AckBeforeApply, {"acks", "commit"}, ("crash", "slow")),
+    MirrorVariant(LEVEL, EpochOfPredecessor, {"I5"}, ("crash", "isolate")),
+    MirrorVariant(LEVEL, SeatWhileJoining, {"commit", "acks"}, ("crash two", "crash", "slow")),
+    MirrorVariant(LEVEL, LaterEpochNotTaken, {"stuck"}, ("part", "goodbye", "pause", "links", "crash in effects")),
+    MirrorVariant(WITNESSED_LEVEL, VotesTwice, {"alone", "I2", "I3", "commit"}, ("isolate", "deaf", "partition")),
+    MirrorVariant(WITNESSED_LEVEL, StaleLine, {"alone", "I2", "I3", "commit"}, ("isolate", "deaf", "partition")),
+    MirrorVariant(WITNESSED_LEVEL, OutvotedKeepsItsSeat, {"stuck"}, ()),
+)
+
+
+def judged_mirrors(variant: MirrorVariant, seed: int) -> MirrorWorld:
+    """The cluster of a seed, with what is broken.  Raises Violation."""
+    judge = judged if variant.level == LEVEL else judged_with_witness
+    return judge(seed, variant.faults, **variant.types)

@@ -130,7 +130,6 @@ class Ledger:
             self.line = Line(request.base, b"", member if request.base else "", request.lineage if request.base else 0)
         return mine
 
-
     def _is_late(self, member: str, request: Request) -> bool:
         """Whether this is a copy, on its way on an older connection, of a claim whose vote has been returned."""
         boot_id, number = self._returns.get(member, (b"", 0))

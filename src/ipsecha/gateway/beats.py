@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 
 import msgspec
 
@@ -31,45 +31,52 @@ def bound_socket(local: Address) -> socket.socket:
     return sock
 
 
-class Beats:
-    """Sends a beat on all paths and hands over what comes in, with the name of the path."""
+Received = Callable[[bytes], None]
 
-    def __init__(self, paths: tuple[BeatPath, ...], received: Callable[[str, bytes], None]) -> None:
-        self._paths = paths
-        self._received = received
-        self._sockets: list[tuple[BeatPath, socket.socket]] = []
-        self.foreign = 0  # datagrams that did not come from the partner
+
+class Beats:
+    """Sends a beat on all paths and hands over what comes in, to whom it may concern by its source: paths to several
+    members may begin at one address."""
+
+    def __init__(self, paths: Iterable[tuple[BeatPath, Received]]) -> None:
+        """Each path with what is called for the beats that come in on it."""
+        self._ways: dict[Address, dict[Address, Received]] = {}  # by our address, then by the other member's
+        for path, received in paths:
+            self._ways.setdefault(path.local, {})[path.partner] = received
+        self._sockets: dict[Address, socket.socket] = {}
+        self.foreign = 0  # datagrams that did not come from a member
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Open one socket a path.  Raises OSError where an address cannot be bound."""
-        for path in self._paths:
-            sock = bound_socket(path.local)
-            self._sockets.append((path, sock))
-            loop.add_reader(sock, self._readable, path, sock)
+        """Open one socket an address.  Raises OSError where an address cannot be bound."""
+        for local, ways in self._ways.items():
+            sock = self._sockets[local] = bound_socket(local)
+            loop.add_reader(sock, self._readable, sock, ways)
 
     def send(self, beat: bytes) -> None:
         """One beat on each path; a path that is down is what beats are there to find out."""
-        for path, sock in self._sockets:
-            try:
-                sock.sendto(beat, path.partner)
-            except OSError:
-                continue
+        for local, sock in self._sockets.items():
+            for partner in self._ways[local]:
+                try:
+                    sock.sendto(beat, partner)
+                except OSError:
+                    continue
 
-    def _readable(self, path: BeatPath, sock: socket.socket) -> None:
-        for _ in range(16):
+    def _readable(self, sock: socket.socket, ways: Mapping[Address, Received]) -> None:
+        for _ in range(16 * len(ways)):
             try:
                 data, source = sock.recvfrom(MAX_BEAT)
             except BlockingIOError:
                 return
-            except OSError:  # an ICMP error that the kernel reports on the socket: the partner's port is closed
+            except OSError:  # an ICMP error that the kernel reports on the socket: a member's port is closed
                 continue
-            if source[:2] == path.partner:
-                self._received(path.name, data)
+            received = ways.get(source[:2])
+            if received is not None:
+                received(data)
             else:
                 self.foreign += 1
 
     def stop(self, loop: asyncio.AbstractEventLoop) -> None:
-        for _, sock in self._sockets:
+        for sock in self._sockets.values():
             loop.remove_reader(sock)
             sock.close()
         self._sockets.clear()

@@ -25,6 +25,7 @@ from typing import Any
 
 import msgspec
 
+from ipsecha.gateway.listener import Listener
 from ipsecha.model.records import Address
 
 MAX_FRAME = 16 * 1024 * 1024
@@ -91,7 +92,7 @@ class SynchChannel:
         self._config = config
         self._events = events
         self._link: _Link | None = None
-        self._listener: socket.socket | None = None
+        self._listener = Listener(config.listen, BACKLOG, self._accepted)
         self._pending: set[asyncio.Task[None]] = set()
         self._told_at = -TELL_S
         self._pause_s = FIRST_REDIAL_S
@@ -111,15 +112,11 @@ class SynchChannel:
 
     async def start(self) -> None:
         """Listen and begin to look for the partner.  Raises OSError when the address cannot be bound."""
-        self._listener = listener(self._config.listen)
-        asyncio.get_running_loop().add_reader(self._listener, self._accept, self._listener)
+        self._listener.open()
         self.seek()
 
     async def stop(self) -> None:
-        if self._listener is not None:
-            asyncio.get_running_loop().remove_reader(self._listener)
-            self._listener.close()
-            self._listener = None
+        self._listener.close()
         for pending in tuple(self._pending):
             pending.cancel()
         if self._dialler is not None:
@@ -145,15 +142,10 @@ class SynchChannel:
 
     # Accepting
 
-    def _accept(self, listener: socket.socket) -> None:
-        for _ in range(BACKLOG):
-            try:
-                raw, source = listener.accept()
-            except OSError:  # nothing more, or gone again
-                return
-            if not self.take(raw, source[0]):
-                raw.close()
-                self.refuse(f"a connection from {source[0]}, which is not the partner's address")
+    def _accepted(self, raw: socket.socket, host: str) -> None:
+        if not self.take(raw, host):
+            raw.close()
+            self.refuse(f"a connection from {host}, which is not the partner's address")
 
     def take(self, raw: socket.socket, host: str) -> bool:
         """A connection that came in from ``host``; whether that is the partner's."""
@@ -301,14 +293,6 @@ class _Link(asyncio.Protocol):
             offset = end
         if offset:
             del buffer[:offset]
-
-
-def listener(address: Address) -> socket.socket:
-    """Raises OSError when the address cannot be bound."""
-    family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
-    listening = socket.create_server(address, family=family, backlog=BACKLOG)
-    listening.setblocking(False)
-    return listening
 
 
 def _same_host(one: str, other: str) -> bool:

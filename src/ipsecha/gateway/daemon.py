@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 from ipsecha.cluster.pair import PairMember, PairSettings
@@ -16,7 +17,7 @@ from ipsecha.cluster.seating import SeatedMember
 from ipsecha.dataplane.userspace.loopback import LoopbackDevice
 from ipsecha.dataplane.userspace.netlink import NetlinkThread
 from ipsecha.dataplane.userspace.plane import PlaneConfig, UserspacePlane
-from ipsecha.gateway.beats import BeatPath, Beats
+from ipsecha.gateway.beats import Beats
 from ipsecha.gateway.channel import ChannelEvents, SynchChannel
 from ipsecha.gateway.clock import ClusterClock
 from ipsecha.gateway.commands import Commands
@@ -33,7 +34,7 @@ from ipsecha.gateway.config import (
 from ipsecha.gateway.control import ControlServer
 from ipsecha.gateway.core import Gateway
 from ipsecha.gateway.garbage import keep_collections_short
-from ipsecha.gateway.mirrors import MirrorSide, channel_config, mirror_side, refused_peer
+from ipsecha.gateway.mirrors import MirrorSide, beat_paths, channel_config, mirror_side, refused_peer
 from ipsecha.gateway.pair_side import PairSide
 from ipsecha.gateway.policy_digest import digest_of
 from ipsecha.gateway.saved_state import SavedStateDisk
@@ -218,9 +219,7 @@ def _pair_side(side: PairSide, link: ClusterLinkConfig) -> PairSide:
     partner = settings.members[1 - settings.index]
     events = ChannelEvents(side.channel_up, side.channel_down, side.frame_received, refused_peer)
     side.channel = SynchChannel(channel_config(link, partner, dials=settings.index == 1), events)
-    paths = [BeatPath("synch", link.listen, link.peers[partner])]
-    paths += [BeatPath(beat.name, beat.local, beat.partner) for beat in link.beats]
-    side.beats = Beats(tuple(paths), side.beat_received)
+    side.beats = Beats((path, partial(side.beat_received, path.name)) for path in beat_paths(link, partner))
     return side
 
 

@@ -5,7 +5,6 @@ All channels listen on one address; whose connection it is, is told by where it 
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import socket
 from collections.abc import Callable, Mapping
@@ -14,10 +13,11 @@ from typing import Any
 
 from ipsecha.cluster import effects as fx
 from ipsecha.cluster.seating import SeatedMember
-from ipsecha.gateway.beats import MAX_BEAT, BeatPath, bound_socket
-from ipsecha.gateway.channel import BACKLOG, ChannelConfig, ChannelEvents, LossReason, SynchChannel, listener
+from ipsecha.gateway.beats import BeatPath, Beats
+from ipsecha.gateway.channel import BACKLOG, ChannelConfig, ChannelEvents, LossReason, SynchChannel
 from ipsecha.gateway.config_model import ClusterLinkConfig
 from ipsecha.gateway.core import Gateway
+from ipsecha.gateway.listener import Listener
 from ipsecha.gateway.pair_side import PairSide
 from ipsecha.gateway.shared_addresses import AddressKeeper
 from ipsecha.model.records import Address
@@ -30,34 +30,24 @@ class Mesh:
 
     def __init__(self, listen: Address, channels: Mapping[int, SynchChannel]) -> None:
         self.channels = channels
-        self._listen = listen
-        self._listener: socket.socket | None = None
+        self._listener = Listener(listen, BACKLOG, self._accepted)
         self._foreign = 0
 
     async def start(self) -> None:
         """Listen, and look for all of them.  Raises OSError when the address cannot be bound."""
-        self._listener = listener(self._listen)
-        asyncio.get_running_loop().add_reader(self._listener, self._accept, self._listener)
+        self._listener.open()
         for channel in self.channels.values():
             channel.seek()
 
     async def stop(self) -> None:
-        if self._listener is not None:
-            asyncio.get_running_loop().remove_reader(self._listener)
-            self._listener.close()
-            self._listener = None
+        self._listener.close()
         for channel in self.channels.values():
             await channel.stop()
 
-    def _accept(self, listening: socket.socket) -> None:
-        for _ in range(BACKLOG):
-            try:
-                raw, source = listening.accept()
-            except OSError:  # nothing more, or gone again
-                return
-            if not any(channel.take(raw, source[0]) for channel in self.channels.values()):
-                raw.close()
-                self._foreign += 1
+    def _accepted(self, raw: socket.socket, host: str) -> None:
+        if not any(channel.take(raw, host) for channel in self.channels.values()):
+            raw.close()
+            self._foreign += 1
 
     def reset(self) -> None:
         for channel in self.channels.values():
@@ -82,55 +72,6 @@ class Mesh:
     @property
     def bytes_received(self) -> int:
         return sum(channel.bytes_received for channel in self.channels.values())
-
-
-class MeshBeats:
-    """One socket for each of our addresses; a beat goes to everybody, and whose it is, is told by its source."""
-
-    def __init__(self, paths: Mapping[int, tuple[BeatPath, ...]], received: Callable[[int, str, bytes], None]) -> None:
-        """``paths``: to the member with this index."""
-        self._received = received
-        self._ways: dict[Address, dict[Address, tuple[int, str]]] = {}
-        for index, each in paths.items():
-            for path in each:
-                self._ways.setdefault(path.local, {})[path.partner] = index, path.name
-        self._sockets: dict[Address, socket.socket] = {}
-        self.foreign = 0  # datagrams that did not come from a member
-
-    def start(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Raises OSError where an address cannot be bound."""
-        for local, ways in self._ways.items():
-            sock = self._sockets[local] = bound_socket(local)
-            loop.add_reader(sock, self._readable, sock, ways)
-
-    def send(self, beat: bytes) -> None:
-        """A path that is down is what beats are there to find out."""
-        for local, sock in self._sockets.items():
-            for partner in self._ways[local]:
-                try:
-                    sock.sendto(beat, partner)
-                except OSError:
-                    continue
-
-    def _readable(self, sock: socket.socket, ways: dict[Address, tuple[int, str]]) -> None:
-        for _ in range(16 * len(ways)):
-            try:
-                data, source = sock.recvfrom(MAX_BEAT)
-            except BlockingIOError:
-                return
-            except OSError:  # an ICMP error that the kernel reports on the socket: a member's port is closed
-                continue
-            way = ways.get(source[:2])
-            if way is not None:
-                self._received(*way, data)
-            else:
-                self.foreign += 1
-
-    def stop(self, loop: asyncio.AbstractEventLoop) -> None:
-        for sock in self._sockets.values():
-            loop.remove_reader(sock)
-            sock.close()
-        self._sockets.clear()
 
 
 class MirrorSide(PairSide):
@@ -185,6 +126,12 @@ def channel_config(link: ClusterLinkConfig, member: str, *, dials: bool) -> Chan
     return ChannelConfig(link.listen, link.peers[member], member, dials, *papers)
 
 
+def beat_paths(link: ClusterLinkConfig, member: str) -> list[BeatPath]:
+    """To ``member``; of a pair, the paths of the file name nobody, for there is only one."""
+    lan = [BeatPath(beat.name, beat.local, beat.partner) for beat in link.beats if beat.member in ("", member)]
+    return [BeatPath("synch", link.listen, link.peers[member]), *lan]
+
+
 def refused_peer(why: str) -> None:
     log.warning("synch channel: refused a peer: %s", why)
 
@@ -192,7 +139,8 @@ def refused_peer(why: str) -> None:
 def mirror_side(side: MirrorSide, link: ClusterLinkConfig) -> MirrorSide:
     """The side with its channels and beats, none of them started."""
     settings = side.seated.settings
-    channels, paths = {}, {}
+    channels: dict[int, SynchChannel] = {}
+    paths: list[tuple[BeatPath, Callable[[bytes], None]]] = []
     for index, name in enumerate(settings.members):
         if index == settings.index:
             continue
@@ -203,9 +151,9 @@ def mirror_side(side: MirrorSide, link: ClusterLinkConfig) -> MirrorSide:
             refused_peer=refused_peer,
         )
         channels[index] = SynchChannel(channel_config(link, name, dials=settings.index > index), events)
-        lan = [BeatPath(beat.name, beat.local, beat.partner) for beat in link.beats if beat.member == name]
-        paths[index] = (BeatPath("synch", link.listen, link.peers[name]), *lan)
+        for path in beat_paths(link, name):
+            paths.append((path, partial(side.member_beat, index, path.name)))
     # a mesh stands where a pair has its one channel; nothing is sent on it as a whole
     side.mesh = side.channel = Mesh(link.listen, channels)  # type: ignore[assignment]
-    side.beats = MeshBeats(paths, side.member_beat)  # type: ignore[assignment]
+    side.beats = Beats(paths)
     return side

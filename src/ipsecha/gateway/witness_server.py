@@ -25,6 +25,7 @@ from ipsecha.cluster.witness import MAX_MESSAGE, Ledger, Line
 from ipsecha.gateway.channel import cluster_tls, common_name_of
 from ipsecha.gateway.config_source import read_regular_file, reason_of
 from ipsecha.gateway.config_witness import WitnessDaemonConfig, load_witness
+from ipsecha.gateway.listener import Listener
 from ipsecha.gateway.state_disk import open_private
 from ipsecha.gateway.witness_link import LENGTH
 from ipsecha.ike.limits import TokenBucket
@@ -112,42 +113,30 @@ class WitnessServer:
         self._clients: set[asyncio.Task[None]] = set()
         self._lines = TokenBucket(LINES_PER_S, FIRST_LINES)
         self._strangers: set[asyncio.Task[None]] = set()
-        self._listener: socket.socket | None = None
+        self._listener = Listener(config.listen, MAX_CLIENTS, self._accepted)
         self.refused = 0
         self.votes = 0
 
     async def start(self) -> None:
         """Raises OSError where the address cannot be bound."""
-        address = self._config.listen
-        family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
-        self._listener = socket.create_server(address, family=family, backlog=MAX_CLIENTS)
-        self._listener.setblocking(False)
-        asyncio.get_running_loop().add_reader(self._listener, self._accept, self._listener)
+        self._listener.open()
 
     async def stop(self) -> None:
-        if self._listener is not None:
-            asyncio.get_running_loop().remove_reader(self._listener)
-            self._listener.close()
-            self._listener = None
+        self._listener.close()
         tasks = (*self._strangers, *self._clients)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _accept(self, listener: socket.socket) -> None:
-        for _ in range(MAX_CLIENTS):
-            try:
-                raw, _source = listener.accept()
-            except OSError:  # nothing more, or gone again
-                return
-            if len(self._strangers) >= MAX_STRANGERS:
-                raw.close()
-                self._refuse(f"more than {MAX_STRANGERS} connections that do not get done with TLS")
-                continue
-            raw.setblocking(False)
-            task = asyncio.get_running_loop().create_task(self._shake_hands(raw))
-            self._strangers.add(task)
-            task.add_done_callback(self._strangers.discard)
+    def _accepted(self, raw: socket.socket, host: str) -> None:
+        if len(self._strangers) >= MAX_STRANGERS:
+            raw.close()
+            self._refuse(f"more than {MAX_STRANGERS} connections that do not get done with TLS")
+            return
+        raw.setblocking(False)
+        task = asyncio.get_running_loop().create_task(self._shake_hands(raw))
+        self._strangers.add(task)
+        task.add_done_callback(self._strangers.discard)
 
     async def _shake_hands(self, raw: socket.socket) -> None:
         reader = asyncio.StreamReader(limit=4 * MAX_MESSAGE)

@@ -9,13 +9,13 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import Any, TypeVar
 
 from ipsecha.gateway.control import ControlClient, ControlError
 from ipsecha.gateway.views import ChildView, OutcomeView, SasView, SaView, StatusView, from_answer
+from ipsecha.lab.daemon import Daemon
 from ipsecha.lab.namespaces import Namespace
-from ipsecha.lab.processes import LabError, start, stop, tail
+from ipsecha.lab.processes import LabError, start, tail
 
 Table = Mapping[str, Any]
 T = TypeVar("T")
@@ -47,8 +47,8 @@ def write_secret(path: Path, data: bytes) -> Path:
     return path
 
 
-class Member:
-    """One daemon, run from ``directory/member.toml``; in ``namespace``, or right here where that is None."""
+class Member(Daemon):
+    """Run from ``directory/member.toml``; in ``namespace``, or right here where that is None."""
 
     command = COMMAND
 
@@ -58,53 +58,24 @@ class Member:
         self.directory = directory
         self.namespace = namespace
         self.path = directory / "member.toml"
-        self.log = directory / "member.log"
         self.socket = directory / "control.sock"
-        self._process: subprocess.Popen[bytes] | None = None
+        super().__init__(name, self.path, directory / "member.log")
         directory.mkdir(parents=True, exist_ok=True)
         own = {"name": name, "control": {"socket": "control.sock"}}
         self.path.write_text(toml({**own, **settings}))
 
-    def __enter__(self) -> Member:
-        self.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
-        if error is not None:
-            error.add_note(f"--- log of {self.name} ---\n{tail(self.log, 100)}")
-
-    def start(self, timeout_s: float = 15.0) -> None:
-        """Starts the daemon and waits until it answers.  Raises LabError with its log if it does not."""
+    def _spawn(self) -> subprocess.Popen[bytes]:
         argv = [sys.executable, "-c", f"from {self.command} import run; run()", "run", str(self.path)]
         spawn = self.namespace.start if self.namespace is not None else start
-        self._process = spawn(argv, self.log)
-        deadline = time.monotonic() + timeout_s
-        while True:
-            try:
-                self.status()
-            except (ControlError, OSError):
-                if self._process.poll() is not None or time.monotonic() > deadline:
-                    self.kill()
-                    raise LabError(f"{self.name} did not start:\n{tail(self.log)}\n{self.path.read_text()}") from None
-                time.sleep(0.02)
-            else:
-                return
+        return spawn(argv, self.log)
 
-    def stop(self) -> None:
-        """Ends the daemon in an orderly way, if it runs."""
-        if self._process is not None:
-            stop(self._process)
-
-    def kill(self) -> float:
-        """Kills the daemon (SIGKILL); returns when, as CLOCK_MONOTONIC."""
-        assert self._process is not None
-        at = time.monotonic()
-        self._process.kill()
-        self._process.wait()
-        return at
+    def _serves(self) -> bool:
+        """It answers."""
+        try:
+            self.status()
+        except (ControlError, OSError):
+            return False
+        return True
 
     def hang(self) -> float:
         """Stops the daemon's execution (SIGSTOP) without ending it; ``resume`` goes on."""
@@ -120,11 +91,6 @@ class Member:
     @property
     def running(self) -> bool:
         return self._process is not None and self._process.poll() is None
-
-    @property
-    def pid(self) -> int:
-        assert self._process is not None
-        return self._process.pid
 
     def request(self, command: str, timeout_s: float = 10.0, **arguments: Any) -> dict[str, Any]:
         """One command over the control socket.  Raises ControlError."""

@@ -12,12 +12,12 @@ import subprocess
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import cast
+from typing import Self, cast
 
+from ipsecha.lab.daemon import Daemon
 from ipsecha.lab.namespaces import Namespace
 from ipsecha.lab.pki import Credential
-from ipsecha.lab.processes import LabError, run, stop, tail
+from ipsecha.lab.processes import LabError, run, tail
 from ipsecha.lab.vici import Section, Vici
 
 CHARON = Path("/usr/lib/ipsec/charon")
@@ -105,62 +105,42 @@ def connection(
     }
 
 
-class StrongSwan:
-    """One charon: a context manager that starts it, and ends it by its process id.
+class StrongSwan(Daemon):
+    """One charon.
 
     ``directory`` (made if missing) takes configuration, keys, log and socket.  ``settings`` are merged into the
     ``charon`` section of strongswan.conf.
     """
 
+    log_lines = 150
+
     def __init__(self, namespace: Namespace, directory: Path, settings: Section | None = None) -> None:
+        self.console = directory / "console.log"
+        super().__init__(f"strongSwan in {namespace.role}", self.console, directory / "charon.log")
         self.namespace = namespace
         self.directory = directory
         self.socket = directory / "charon.vici"
-        self.log = directory / "charon.log"
-        self.console = directory / "console.log"
         self.connections: Section = {}
         self.secrets: Section = {}
         self._settings = settings or {}
-        self._process: subprocess.Popen[bytes] | None = None
 
-    def __enter__(self) -> StrongSwan:
+    def __enter__(self) -> Self:
         self._write_settings()
-        self._start()
-        return self
+        return super().__enter__()
 
-    def _start(self) -> None:
+    def _spawn(self) -> subprocess.Popen[bytes]:
         # Each daemon sees a /var/run of its own: its pid file and sockets meet nobody else's.
         script = f"mount -t tmpfs tmpfs /var/run && exec {CHARON}"
-        self._process = self.namespace.start(
+        return self.namespace.start(
             ["unshare", "-m", "sh", "-c", script],
             self.console,
             {"STRONGSWAN_CONF": str(self.directory / "strongswan.conf")},
         )
-        deadline = time.monotonic() + 10
-        while not self._answers():
-            if self._process.poll() is not None or time.monotonic() > deadline:
-                stop(self._process)
-                raise LabError(f"charon did not start:\n{tail(self.console)}\n{tail(self.log)}")
-            time.sleep(0.02)
-
-    def kill(self) -> None:
-        """Kills the daemon (SIGKILL): it says goodbye to nobody."""
-        assert self._process is not None
-        self._process.kill()
-        self._process.wait()
 
     def restart(self) -> None:
         """Starts the killed daemon again with the same configuration; it remembers no SA."""
-        self._start()
+        self.start()
         self.load()
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._process is not None:
-            stop(self._process)
-        if error is not None:
-            error.add_note(f"--- log of strongSwan in {self.namespace.role} ---\n{tail(self.log, 150)}")
 
     def _write_settings(self) -> None:
         for name in (*_DIRECTORIES, *_KEY_DIRECTORIES):
@@ -178,7 +158,7 @@ class StrongSwan:
         }
         (self.directory / "strongswan.conf").write_text(render({"charon": charon}))
 
-    def _answers(self) -> bool:
+    def _serves(self) -> bool:
         if not self.socket.exists():
             return False
         try:
@@ -187,11 +167,6 @@ class StrongSwan:
         except LabError:
             return False
         return True
-
-    @property
-    def pid(self) -> int:
-        assert self._process is not None
-        return self._process.pid
 
     def add_secret(self, secret: str, *identities: str) -> None:
         """A pre-shared key for these identities (of both sides)."""

@@ -6,6 +6,7 @@ import asyncio
 import random
 import socket
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 from channel_ends import ALPHA, BETA, STRANGER, free_port, until
 from ipsecha.cluster.detector import Beat, BeatListener, seal_beat
@@ -31,7 +32,7 @@ class Listening:
         self.opened: list[Beat] = []
         self.came = 0
         paths = [BeatPath(name, (ALPHA, number), (BETA, number)) for name, number in self.ports.items()]
-        self.beats = Beats(tuple(paths), self._received)
+        self.beats = Beats((path, partial(self._received, path.name)) for path in paths)
 
     def _received(self, path: str, data: bytes) -> None:
         self.came += 1
