@@ -121,6 +121,10 @@ class DataPlane(Protocol):
         """Bounds (inbound SPI, inbound, outbound number) that the next write must hold, ``saved_now`` being the child
         SAs whose records are in it."""
 
+    @property
+    def bounds_left(self) -> bool:
+        """Whether one more write is to follow at once: not all SAs that are busy have been looked at."""
+
     def bounds_of(self, children: Iterable[ChildSa]) -> list[tuple[int, int, int]]:
         """The bounds that hold now, of those that have some."""
 

@@ -306,6 +306,10 @@ class UserspacePlane:
     def bounds_to_write(self, saved_now: Iterable[ChildSa], now: float) -> list[tuple[int, int, int]]:
         return self._sad.bounds_to_write(saved_now, now)
 
+    @property
+    def bounds_left(self) -> bool:
+        return self._sad.bounds_left
+
     def bounds_of(self, children: Iterable[ChildSa]) -> list[tuple[int, int, int]]:
         return self._sad.bounds_of(children)
 
