@@ -220,7 +220,7 @@ def test_lanes_can_be_skipped_by_sas_in_use_and_by_others_later() -> None:
     side.install(child_sa(0x1001, 0x2002))
     side.sad.activate(3, 2)
     assert sequence_number(side.send(udp())[0]) == 256 + 2 * LANE + 1
-    side.sad.set_leasing(Leasing.LEASED)
+    assert list(side.sad.lease_in_parts())
     found = side.sad.installed(0x1001)
     assert found is not None
     assert found[1].out_ceiling > 256 + 2 * LANE
