@@ -29,7 +29,8 @@ from ipsecha.model.records import IkeSa, encode_record
 COUNT, QUICK_COUNT = 100_000, 10_000
 CHILDREN = 2
 BUSY_SHARE = 10
-"""One in so many child SAs has carried packets since its owner is alone."""
+"""So many child SAs carry packets: one for so many IKE SAs."""
+MANY_BUSY_SHARE = 5
 WARM, PART = 2048, 32
 CHECKED_AT_ONCE = 4096
 KEPT, QUICK_KEPT = 20_000, 5_000
@@ -46,6 +47,14 @@ class Join(NamedTuple):
     background: float  # longest pause of the new owner while it looks after its SAs
     discard: float
     shown: float  # of the owner, asked for its status and its SAs
+
+
+def busier_owner(count: int) -> float:
+    """Longest pause of an owner of whose child SAs ``MANY_BUSY_SHARE`` times as many are in use."""
+    halves = Halves(count, CHILDREN, MANY_BUSY_SHARE * count // BUSY_SHARE)
+    longest = halves.one.pauses.longest
+    halves.close()
+    return longest
 
 
 def join(count: int) -> Join:
@@ -134,6 +143,7 @@ def run(context: Context) -> list[Figure]:
         checked = pool.apply(kept, (few, True, True))
         context.step(f"a backup joins {count:,} IKE SAs")
         found: Join = pool.apply(join, (count,))
+        busier = pool.apply(busier_owner, (count,))
     what = f"{count:,} IKE SAs and {CHILDREN * count:,} child SAs"
     return [
         Figure("memory per IKE SA and child SA, standby", standby, "B", goal=Goal(STANDBY_GOAL, "value")),
@@ -144,6 +154,7 @@ def run(context: Context) -> list[Figure]:
             Figure(f"longest pause: {name}", 1e3 * seconds, "ms", goal=Goal(PAUSE_GOAL_MS, "value"))
             for name, seconds in (
                 ("the owner, a backup joining", found.sender),
+                (f"the same, {MANY_BUSY_SHARE} times as many child SAs busy", busier),
                 ("the backup, joining", found.receiver),
                 ("a new owner, looking after its SAs", found.background),
                 ("giving up all records", found.discard),

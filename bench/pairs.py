@@ -9,6 +9,7 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
+from itertools import cycle, islice
 
 from bench import clients
 from ipsecha.cluster.pair import PairMember, PairSettings
@@ -26,6 +27,7 @@ from ipsecha.model.records import IkeSa, decode_record, encode_record
 
 PORT, NAT_PORT = 15500, 15501
 FEED = 256
+JUMPS_PER_TURN, JUMP = 16, 200
 PATIENCE_S = 300.0
 HEARTBEAT_S = 200.0
 """Slow: with thousands of records in one process nobody keeps time, and nobody is to be taken for dead."""
@@ -115,7 +117,7 @@ class Half:
 class Halves:
     """Both members; ``one`` owns ``count`` IKE SAs with ``children`` child SAs each, ``two`` is its backup and in sync.
 
-    ``busy``: child SAs that have carried packets before the backup joins."""
+    ``busy``: child SAs that have carried packets before the backup joins, and need more numbers in every turn."""
 
     def __init__(self, count: int, children: int = 1, busy: int = 0) -> None:
         self.children = children
@@ -134,11 +136,14 @@ class Halves:
         self.one.pauses.longest = 0.0
         self.one.beats.deliver = lambda data: self.two.side.beat_received("lan", data)
         self.two.start()
+        self._traffic_s = 0.0
         began = time.process_time()
         self.one.side.channel_up()
         self.two.side.channel_up()
-        self.until(lambda: self.two.side.member.in_sync and not self.one.side.member.log.outstanding)
-        self.joining_s = time.process_time() - began
+        traffic = self._traffic(busy)
+        self.until(lambda: next(traffic) and self.two.side.member.in_sync)
+        self.until(lambda: not self.one.side.member.log.outstanding)
+        self.joining_s = time.process_time() - began - self._traffic_s
         if len(self.two.gateway.endpoint.sas) != count:
             raise RuntimeError("the backup lacks records")
 
@@ -155,6 +160,16 @@ class Halves:
             self.turn()
             if time.monotonic() > deadline:
                 raise RuntimeError("the members do not get anywhere")
+
+    def _traffic(self, busy: int) -> Iterator[bool]:
+        """With each step some of the busy child SAs go on by more than half of a lease."""
+        numbers = cycle(range(busy))
+        while True:
+            began = time.process_time()
+            for number in islice(numbers, JUMPS_PER_TURN):
+                self.one.gateway.plane.skip_outbound(child_spi(number), JUMP)
+            self._traffic_s += time.process_time() - began
+            yield True
 
     def _wait_in_vain(self) -> None:
         """The first member finds that it is alone; its time passes quickly."""

@@ -11,7 +11,6 @@ from typing import Any, Protocol
 import msgspec
 
 from ipsecha.cluster import effects as fx
-from ipsecha.cluster.commit_log import BackupState
 from ipsecha.cluster.frames import Change
 from ipsecha.cluster.pair import PairMember
 from ipsecha.model.leases import Leasing
@@ -95,6 +94,7 @@ class ModelGateway:
         self._unshared: set[int] = set()
         self._private: set[int] = set()  # SAs that no other member has heard of: no lane bounds them
         self._unacknowledged: set[int] = set()
+        self._free: set[int] = set()  # at the end of a join: SAs that are not leased yet
         self._wanting: set[int] = set()
         self._exact: dict[int, tuple[int, int, int, int]] = {}
         self._held: deque[tuple[int, int, int]] = deque()
@@ -149,7 +149,7 @@ class ModelGateway:
         number = use.next_out
         if number > use.out_requested - SIZE // 2:
             use.out_requested = max(use.out_requested, number + SIZE)
-            if self.leasing is LEASED:
+            if self._is_leased(key):
                 self._wanting.add(key)
             else:
                 if use.lane_end:
@@ -167,7 +167,7 @@ class ModelGateway:
             return
         if number > use.in_requested - SIZE // 2:
             use.in_requested = number + SIZE
-            if self.leasing is LEASED:
+            if self._is_leased(key):
                 self._wanting.add(key)
             else:
                 record.in_ceiling = use.in_limit = max(record.in_ceiling, use.in_requested)
@@ -221,6 +221,7 @@ class ModelGateway:
         self.active = self.frozen = False
         self._held.clear()
         self._wanting.clear()
+        self._free.clear()
         self._exact.clear()
 
     def _freeze(self, effect: fx.Freeze) -> None:
@@ -252,6 +253,7 @@ class ModelGateway:
             self._unacknowledged |= self._unshared
             self._unshared = set()
             self._private.clear()
+        self._free.clear()
         self.leasing = mode
         self._bound()
 
@@ -272,18 +274,18 @@ class ModelGateway:
             use.in_limit = use.in_requested = record.in_ceiling
             use.out_limit = use.out_requested = record.out_ceiling
 
+    def _is_leased(self, key: int) -> bool:
+        return self.leasing is LEASED and key not in self._free
+
     def _requests(self) -> list[LeaseEntry]:
         if not self._wanting:
             return []
         wanting, self._wanting = self._wanting, set()
-        return [
-            LeaseEntry(
-                key,
-                max(self.uses[key].in_requested, self.table[key].in_ceiling),
-                max(self.uses[key].out_requested, self.table[key].out_ceiling),
-            )
-            for key in sorted(wanting)
-        ]
+        return [self._entry(key) for key in sorted(wanting)]
+
+    def _entry(self, key: int) -> LeaseEntry:
+        record, use = self.table[key], self.uses[key]
+        return LeaseEntry(key, max(use.in_requested, record.in_ceiling), max(use.out_requested, record.out_ceiling))
 
     def _grant(self, entries: tuple[LeaseEntry, ...]) -> None:
         for entry in entries:
@@ -313,7 +315,7 @@ class ModelGateway:
     # Records
 
     def _forget(self, key: int) -> None:
-        for kept in (self._unshared, self._unacknowledged, self._wanting, self._private):
+        for kept in (self._unshared, self._unacknowledged, self._wanting, self._private, self._free):
             kept.discard(key)
         self._exact.pop(key, None)
 
@@ -368,7 +370,21 @@ class ModelGateway:
             self.message(record.key)
 
     def _close_join(self, effect: fx.CloseJoin) -> None:
-        self._set_leasing(LEASED, 0)
-        self.member.join_closed(self._requests(), self.now())
-        if self.member.log.backup is BackupState.IN_SYNC:
-            self.judge.covered(self)
+        self.member.close_join(self._lease_in_parts(), self.now())
+
+    def _lease_in_parts(self) -> Iterator[list[LeaseEntry]]:
+        """One SA at a time, so that much comes in between."""
+        self._unshared |= self._unacknowledged
+        self._unacknowledged = set()
+        self._private.clear()
+        self._free = set(self.uses)
+        self.leasing = LEASED
+        while self._free or self._unshared:
+            key = min(self._free or self._unshared)
+            if key in self._free:
+                self._free.discard(key)
+                self.uses[key].lane_end = 0
+            told = [key] if key in self._unshared else []
+            self._unshared.discard(key)
+            yield [self._entry(key) for key in told]
+        self.judge.covered(self)

@@ -3,11 +3,14 @@ records, takeovers, switchovers; what was sent and delivered is checked all the 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import msgspec
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from esp_pair import GCM, GCM_ESN, LEFT, RIGHT, Side, child_policy, child_sa, connection, udp
+from ipsecha.ipsec.live import LiveSa
 from ipsecha.model.leases import Leasing
 from ipsecha.model.policy import Inbound, Policy
 from ipsecha.model.records import ChildSa, LeaseEntry
@@ -28,11 +31,13 @@ def copy_of(child: ChildSa) -> ChildSa:
 
 
 class Requests:
-    """Lease requests, and the highest number that had been delivered when they were made."""
+    """Lease requests, and the highest number that had been delivered when they were made; ``told``: ceilings that are
+    only told."""
 
-    def __init__(self, entries: list[LeaseEntry], delivered: int) -> None:
+    def __init__(self, entries: list[LeaseEntry], delivered: int, told: bool = False) -> None:
         self.entries = entries
         self.delivered = delivered
+        self.told = told
 
 
 class TakeoverHistory(RuleBasedStateMachine):
@@ -57,6 +62,7 @@ class TakeoverHistory(RuleBasedStateMachine):
         self.sent: set[int] = set()
         self.delivered: dict[int, int] = {}  # how often
         self.told = 0  # numbers up to here had been delivered, as far as the backup has heard
+        self.joining: tuple[Side, Iterator[list[LeaseEntry]]] | None = None  # it has the record, and is being told
 
     @property
     def peer_live(self):  # type: ignore[no-untyped-def]
@@ -141,7 +147,7 @@ class TakeoverHistory(RuleBasedStateMachine):
     @rule()
     def ask(self) -> None:
         entries = self.owner.sad.lease_requests(self.owner.now)
-        if entries and self.backup is not None:
+        if entries and (self.backup is not None or self.joining is not None):
             self.in_flight.append(Requests(entries, max(self.delivered, default=0)))
 
     @precondition(lambda self: self.backup is not None)
@@ -178,20 +184,21 @@ class TakeoverHistory(RuleBasedStateMachine):
         self.in_flight.append(copy_of(found[1]))
 
     def arrives(self, sent: Requests | ChildSa) -> None:
-        assert self.backup is not None
+        backup = self.joining[0] if self.joining is not None else self.backup
+        assert backup is not None
         if isinstance(sent, ChildSa):
-            self.backup.install(copy_of(sent))
+            backup.install(copy_of(sent))
         else:
-            self.backup.sad.apply_leases(sent.entries)
+            backup.sad.apply_leases(sent.entries)
             if any(entry.known for entry in sent.entries):
                 self.told = max(self.told, sent.delivered)
 
-    @precondition(lambda self: self.backup is not None and self.in_flight)
+    @precondition(lambda self: self.in_flight)
     @rule()
     def acknowledge(self) -> None:
         first = self.in_flight.pop(0)
         self.arrives(first)
-        if isinstance(first, ChildSa):
+        if isinstance(first, ChildSa) or first.told:
             return
         sent, delivered = self.owner.grant(first.entries)
         self.check_sent(sent)
@@ -227,6 +234,7 @@ class TakeoverHistory(RuleBasedStateMachine):
 
     def take_over(self, mode: Leasing, above_lane: bool) -> None:
         assert self.backup is not None
+        assert self.joining is None
         self.incarnation += 1
         now = self.owner.now
         self.owner, self.backup, self.in_flight = self.backup, None, []
@@ -255,26 +263,48 @@ class TakeoverHistory(RuleBasedStateMachine):
         self.in_flight = []
         self.owner, self.backup = new, old
 
-    @precondition(lambda self: self.backup is None)
-    @rule(between=st.integers(0, 300), order=st.sampled_from(["leases first", "record first", "closing"]))
-    def backup_joins(self, between: int, order: str) -> None:
-        """The backup gets the record and what the owner has used beyond it, in any order, and is one when it has
-        both.  ``closing``: the record is encoded while the owner still works alone."""
-        if order != "closing":
-            self.owner.sad.set_leasing(Leasing.LEASED)
+    @precondition(lambda self: self.joining is None)
+    @rule(skip_lanes=st.sampled_from([0, 0, 4]), between=st.integers(0, 300), shares=st.booleans())
+    def backup_begins_to_join(self, skip_lanes: int, between: int, shares: bool) -> None:
+        """It gets the record while the owner still works alone; one that was in sync has given up what it had."""
+        self.backup, self.in_flight = None, []
+        self.release(self.owner.sad.set_leasing(Leasing.FREE, skip_lanes, gradually=True))
+        self.check_sent(self.owner.send(*[udp(size=64)] * between))
+        if shares:
+            self.owner.sad.share(SPI)
         found = self.owner.sad.installed(SPI)
         assert found is not None
-        record = copy_of(found[1])
-        self.check_sent(self.owner.send(*[udp(size=64)] * between))
         backup = self.side(Leasing.LEASED, 1)
         backup.sad.deactivate()
-        self.owner.sad.set_leasing(Leasing.LEASED)
-        entries = self.owner.sad.lease_requests(self.owner.now)
-        if order == "leases first":
-            backup.sad.apply_leases(entries)
-        backup.install(record)
-        if order != "leases first":
-            backup.sad.apply_leases(entries)
-        self.backup = backup
-        if entries:
-            self.in_flight.append(Requests(entries, 0))
+        backup.install(copy_of(found[1]))
+        self.joining = backup, self.owner.sad.lease_in_parts()
+
+    @precondition(lambda self: self.joining is not None)
+    @rule()
+    def backup_is_told(self) -> None:
+        """Of what the owner has used beyond the record; when it has heard all, it is a backup in sync."""
+        assert self.joining is not None
+        backup, parts = self.joining
+        entries = next(parts, None)
+        if entries is not None:
+            self.in_flight.append(Requests(entries, 0, told=True))
+            return
+        while self.in_flight:
+            self.acknowledge()
+        self.backup, self.joining = backup, None
+        inbound, outbound = self.ceilings(backup)
+        assert max(self.sent, default=0) <= outbound
+        assert max(self.delivered, default=0) <= inbound
+
+    @precondition(lambda self: self.joining is not None)
+    @rule(mode=st.sampled_from([Leasing.FREE, Leasing.LANE]))
+    def join_breaks_off(self, mode: Leasing) -> None:
+        """Whoever has joined knows too little to go on, and gives up its records."""
+        self.joining = None
+        self.in_flight = []
+        self.release(self.owner.sad.set_leasing(mode))
+
+    def release(self, lives: list[LiveSa]) -> None:
+        for live in lives:
+            self.check_sent(self.flush(live))
+            self.check_delivered(self.owner.inbound.release(live, self.owner.now))

@@ -119,7 +119,7 @@ class SavedHistory(TakeoverHistory):
         child.in_ceiling = child.in_known = max(child.in_ceiling, inbound)
         child.out_ceiling = max(child.out_ceiling, outbound)
         now = self.owner.now
-        self.owner, self.backup, self.in_flight = self.standby(child), None, []
+        self.owner, self.backup, self.joining, self.in_flight = self.standby(child), None, None, []
         self.owner.now = now
         self.file = self.under_way = None
         self.owner.sad.set_leasing(Leasing.FREE)

@@ -263,6 +263,7 @@ class MemberNode(Node):
         settings = PairSettings("test", ("a", "b"), self.index, heartbeat_s=world.heartbeat_s)
         self.member = world.variant.member(settings, Entropy(f"{world.seed}/{self.process.name}/member"))
         self.member.log.part, self.member.log.window = 1, 1  # so that a few records are a long snapshot
+        self.plane._sad.part = self.plane._sad.settled_part = 1
         addresses = SimulatedAddresses(self.host, self._links, world.network, (CLUSTER,))
         self.side = PairSide(self.gateway, self.member, addresses)
         self.gateway.cluster = self.side

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from ipsecha.cluster import effects as fx
@@ -22,9 +22,8 @@ from simulation.variants_witness import StaleLine, VotesTwice
 class CeilingsNotTold(SeatedMember):
     """Who gets the seat does not hear of the ceilings that were raised without a backup."""
 
-    def join_closed(self, entries: Sequence[LeaseEntry], now: float) -> None:
-        super().join_closed((), now)
-        self._effects.append(fx.Granted(tuple(entries)))
+    def close_join(self, ceilings: Iterator[Sequence[LeaseEntry]], now: float) -> None:
+        super().close_join((() for _ in ceilings), now)
 
 
 class CeilingsInSnapshotForgotten(SeatedMember):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 
 from msgspec import structs
 
@@ -113,6 +114,20 @@ class InSyncTooEarly(PairMember):
         self.in_sync = self.in_sync or (self.role is Role.STANDBY and self._applied is not None)
 
 
+class InSyncBeforeAllAreLeased(PairMember):
+    """The end of a join does not wait for the SAs whose turn to be leased comes later."""
+
+    def close_join(self, ceilings: Iterator[Sequence[LeaseEntry]], now: float) -> None:
+        super().close_join(islice(ceilings, 1), now)
+
+
+class RaisedWhileJoiningNotTold(PairMember):
+    """A backup that joins does not hear of the ceilings that were raised behind its records."""
+
+    def close_join(self, ceilings: Iterator[Sequence[LeaseEntry]], now: float) -> None:
+        super().close_join((() for _ in ceilings), now)
+
+
 class EpochNotRaised(PairMember):
     """Takes over in the epoch of the former owner."""
 
@@ -203,6 +218,8 @@ PAIR_VARIANTS: tuple[Broken, ...] = (  # with the checkers that may be first, an
     (FreeAfterSilence, {"I2", "I3"}, ("pause", "deaf", "partition")),
     (JoinWithoutDiscarding, {"commit"}, ("crash", "partition")),
     (InSyncTooEarly, {"commit"}, ("crash", "break")),
+    (InSyncBeforeAllAreLeased, {"I2", "I3"}, ("crash", "break")),
+    (RaisedWhileJoiningNotTold, {"I2", "I3"}, ("crash", "slow")),
     (EpochNotRaised, {"I5"}, ("crash",)),
     (SilenceAtOnce, {"I5"}, ("late", "switchover")),
     (DoubtForgotten, {"I2"}, ("switchover and fault", "switchover and fault", "pause", "partition")),

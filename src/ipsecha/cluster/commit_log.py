@@ -23,7 +23,7 @@ from ipsecha.cluster.frames import Change, Commit, Frame, SnapshotEnd, leases_fr
 from ipsecha.model import record_delta
 from ipsecha.model.records import LeaseEntry
 
-SNAPSHOT_PART = 32
+SNAPSHOT_PART = 16
 """Records in one part: small, so that live commits and heartbeats never wait long behind it."""
 
 SNAPSHOT_WINDOW = 4
@@ -56,7 +56,8 @@ class CommitLog:
         self._changed: deque[tuple[int, tuple[bytes, ...]]] = deque()
         self._snapshot: Iterator[Change] | None = None
         self._parts: deque[int] = deque()
-        self.closing = False  # the whole snapshot is on its way
+        self.closing = False  # all records of the snapshot are on their way
+        self._ceilings: Iterator[Sequence[LeaseEntry]] | None = None  # what is left to be told then
         self.deltas = False  # whether the partner understands them
         self.moving = record_delta.MOVING
         self._bases: dict[bytes, bytes] = {}  # of records that were sent whole: the digest of what has to stay
@@ -145,7 +146,7 @@ class CommitLog:
         self._changed.clear()
         self._snapshot = None
         self._parts.clear()
-        self.closing = False
+        self._end_closing()
         self.new_stream()
 
     def new_stream(self) -> None:
@@ -177,8 +178,36 @@ class CommitLog:
             self._bases.pop(key, None)
         return self.commit(epoch, changes, now)
 
+    @property
+    def grants(self) -> bool:
+        """Whether the backup is asked for ceilings: it is in sync, or about to be, and SAs are leased already."""
+        return self.backup is BackupState.IN_SYNC or self._ceilings is not None
+
+    @property
+    def may_tell(self) -> bool:
+        """Whether more of what is left to be told may leave now."""
+        return self._ceilings is not None and len(self._parts) < self.window
+
+    def begin_closing(self, ceilings: Iterator[Sequence[LeaseEntry]]) -> None:
+        """``ceilings`` yields, at the moment it is asked, what the backup has to be told behind the records."""
+        if self.closing and self._ceilings is None:
+            self._ceilings = ceilings
+
+    def tell(self, epoch: int, now: float) -> tuple[Frame, Sequence[LeaseEntry]] | None:
+        """The next of it; None: that was all.  Nobody waits for what it holds to be granted: its receiver is in sync
+        only behind it."""
+        entries = next(self._ceilings, None) if self._ceilings is not None else None
+        if entries is None:
+            return None
+        number = self._next(now)
+        self._parts.append(number)
+        return leases_frame(epoch, number, entries), entries
+
+    def _end_closing(self) -> None:
+        self.closing, self._ceilings = False, None
+
     def end_snapshot(self, epoch: int, highest_epoch: int, now: float) -> Frame:
         """From this frame on the receiver is in sync."""
         self.backup = BackupState.IN_SYNC
-        self.closing = False
+        self._end_closing()
         return SnapshotEnd(epoch, self._next(now), highest_epoch)

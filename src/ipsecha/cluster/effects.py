@@ -48,10 +48,12 @@ class Granted(msgspec.Struct, frozen=True):
 
 
 class SetLeasing(msgspec.Struct, frozen=True):
-    """``skip_lanes``: first raise the outbound numbers of all SAs that far above their ceilings (``cluster.lanes``)."""
+    """``skip_lanes``: first raise the outbound numbers of all SAs that far above their ceilings (``cluster.lanes``).
+    ``gradually``: a backup begins to join, so an SA may stay within what it was allowed before until it needs more."""
 
     mode: Leasing
     skip_lanes: int = 0
+    gradually: bool = False
 
 
 class BecomeActive(msgspec.Struct, frozen=True):
@@ -163,8 +165,8 @@ class TakeMirrorSnapshot(msgspec.Struct, frozen=True):
 
 
 class CloseJoin(msgspec.Struct, frozen=True):
-    """The snapshot is through: switch the data plane to leases and call ``PairMember.join_closed`` with the exact
-    counters of all SAs whose numbers went beyond their recorded ceilings."""
+    """All records are on their way: call ``PairMember.close_join`` with an iterator that has the data plane switch to
+    leases, part by part, and gives the ceilings of SAs whose numbers went beyond their recorded ceilings."""
 
 
 class ClockOffset(msgspec.Struct, frozen=True):

@@ -82,13 +82,14 @@ class Mirroring(PairMember):
 
     def extend(self, entries: Sequence[LeaseEntry], now: float) -> None:
         super().extend(entries, now)
-        if self.log.backup is BackupState.IN_SYNC and entries:
+        if self.log.grants and entries:
             self._tell_ceilings(entries, now)
 
-    def join_closed(self, entries: Sequence[LeaseEntry], now: float) -> None:
-        if self.log.closing and self.partner is not None and entries:
+    def _tell_part(self, now: float) -> Sequence[LeaseEntry] | None:
+        entries = super()._tell_part(now)
+        if entries:
             self._tell_ceilings(entries, now)
-        super().join_closed(entries, now)
+        return entries
 
     def _tell_ceilings(self, entries: Sequence[LeaseEntry], now: float) -> None:
         for other in self.mirrors():
@@ -160,7 +161,7 @@ class Mirroring(PairMember):
         innocent = self.rivalry.heir == self.partner.boot_id and not self.rivalry.doubt
         self.log.reset(BackupState.ABSENT)
         self._effects.append(fx.Released(self.log.number))
-        self._effects.append(fx.SetLeasing(Leasing.FREE, self._end_rivalry(innocent)))
+        self._effects.append(fx.SetLeasing(Leasing.FREE, self._end_rivalry(innocent), gradually=True))
 
     # A mirror and its owner
 

@@ -131,7 +131,7 @@ class PairMember(Judgement):
 
     def extend(self, entries: Sequence[LeaseEntry], now: float) -> None:
         """Ask the backup for higher ceilings; without one in sync nobody needs to be asked."""
-        if self.log.backup is BackupState.IN_SYNC and entries:
+        if self.log.grants and entries:
             self._replicate(self.log.extend(self.epoch, entries, now))
 
     def snapshot(self, records: Iterator[Change], total: int, now: float) -> None:
@@ -140,14 +140,28 @@ class PairMember(Judgement):
             self.log.begin_snapshot(records, total)
             self._pump_snapshot(now)
 
-    def join_closed(self, entries: Sequence[LeaseEntry], now: float) -> None:
-        """The answer to ``CloseJoin``: the data plane has switched to leases, ``entries`` are its exact counters."""
-        if not self.log.closing or self.partner is None:
-            return
-        if entries:
-            self._replicate(self.log.extend(self.epoch, entries, now))
+    def close_join(self, ceilings: Iterator[Sequence[LeaseEntry]], now: float) -> None:
+        """The answer to ``CloseJoin``: each item, when it is asked for, switches some SAs to leases; when there is none
+        left, no SA goes beyond what the backup has been told."""
+        self.log.begin_closing(ceilings)
+        self._pump_closing(now)
+
+    def _pump_closing(self, now: float) -> None:
+        while self.log.may_tell and self.partner is not None:
+            if self._tell_part(now) is None:
+                self._join_closed(self.partner, now)
+
+    def _tell_part(self, now: float) -> Sequence[LeaseEntry] | None:
+        """Tell the backup the next ceilings: those; None where there are none."""
+        told = self.log.tell(self.epoch, now)
+        if told is None:
+            return None
+        self._replicate(told[0])
+        return told[1]
+
+    def _join_closed(self, partner: Hello, now: float) -> None:
         self._replicate(self.log.end_snapshot(self.epoch, self._highest_epoch, now))
-        self.rivalry.inherited_by(self.partner.boot_id)
+        self.rivalry.inherited_by(partner.boot_id)
         self._estate.known()
         self.alone_since = None
         self._report("protected", f"{self._partner_name} is in sync: the SAs are protected")
@@ -275,7 +289,7 @@ class PairMember(Judgement):
         self._dismissal = 0
         self.log.reset(BackupState.JOINING)
         self._effects.append(fx.Released(self.log.number))
-        self._effects.append(fx.SetLeasing(Leasing.FREE, self._end_rivalry(innocent)))
+        self._effects.append(fx.SetLeasing(Leasing.FREE, self._end_rivalry(innocent), gradually=True))
         self._effects.append(fx.TakeSnapshot())
 
     def _tell_of_heritage(self) -> None:
@@ -320,6 +334,7 @@ class PairMember(Judgement):
             self._replicate(part)
         if last:
             self._effects.append(fx.CloseJoin())
+        self._pump_closing(now)
 
     def _on_switchover_request(self, frame: frames.SwitchoverRequest, now: float) -> None:
         ready = self.log.backup is BackupState.IN_SYNC and self.marked

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Literal, NamedTuple, Protocol
 
 from ipsecha.ipsec.ceilings import PlaneEvents
@@ -87,8 +87,16 @@ class DataPlane(Protocol):
     def deactivate(self, forward: Forward | None) -> None:
         """Use no SA any more; what still arrives goes to ``forward``."""
 
-    def set_leasing(self, mode: Leasing, skip_lanes: int = 0) -> None:
-        """What bounds the numbers from now on; first, go on ``skip_lanes`` lanes above the ceilings."""
+    def set_leasing(self, mode: Leasing, skip_lanes: int = 0, gradually: bool = False) -> None:
+        """What bounds the numbers from now on; first, go on ``skip_lanes`` lanes above the ceilings.  ``gradually``: an
+        SA in use may stay within what it was allowed before, until it needs more."""
+
+    def share(self, spi_in: int) -> None:
+        """The record of a child SA is about to be encoded for a backup that joins."""
+
+    def lease_in_parts(self) -> Iterator[Sequence[LeaseEntry]]:
+        """A backup that joins has all records: numbers are bounded by leases.  Part by part, as they are asked for;
+        each holds ceilings that the backup has to be told before it is in sync, and may be empty."""
 
     def lease_requests(self, now: float) -> list[LeaseEntry]:
         """Extensions that are wanted since the last call; ``PlaneEvents.leases_wanted`` says that there are some."""
@@ -120,6 +128,10 @@ class DataPlane(Protocol):
     def bounds_to_write(self, saved_now: Iterable[ChildSa], now: float) -> list[tuple[int, int, int]]:
         """Bounds (inbound SPI, inbound, outbound number) that the next write must hold, ``saved_now`` being the child
         SAs whose records are in it."""
+
+    @property
+    def bounds_left(self) -> bool:
+        """Whether one more write is to follow at once: not all SAs that are busy have been looked at."""
 
     def bounds_of(self, children: Iterable[ChildSa]) -> list[tuple[int, int, int]]:
         """The bounds that hold now, of those that have some."""

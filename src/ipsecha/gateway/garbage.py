@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import gc
 
-THRESHOLDS = (700, 10, 3)
+THRESHOLDS = (700, 10, 1)
 
 
 def keep_collections_short() -> None:

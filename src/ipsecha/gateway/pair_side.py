@@ -24,7 +24,6 @@ from ipsecha.gateway.stranded_packets import StrandedPackets
 from ipsecha.gateway.witness_link import WitnessEvents, WitnessLink
 from ipsecha.model import record_delta
 from ipsecha.model.errors import DataPlaneError
-from ipsecha.model.leases import Leasing
 from ipsecha.model.records import LeaseEntry, decode_record, encode_record
 
 log = logging.getLogger("ipsecha")
@@ -72,7 +71,7 @@ class PairSide:
             fx.ResetChannel: self._reset_channel,
             fx.Released: lambda effect: gateway.output.release(effect.number),
             fx.Granted: lambda effect: gateway.plane.grant(effect.entries),
-            fx.SetLeasing: lambda effect: gateway.plane.set_leasing(effect.mode, effect.skip_lanes),
+            fx.SetLeasing: lambda effect: gateway.plane.set_leasing(effect.mode, effect.skip_lanes, effect.gradually),
             fx.BecomeActive: self._become_active,
             fx.BecomeStandby: self._become_standby,
             fx.Freeze: self._freeze,
@@ -335,7 +334,7 @@ class PairSide:
     def _present_records(self) -> Iterator[Change]:
         """Each record as it is when its turn comes; those that are gone by then are left out."""
         sas, share = self.gateway.endpoint.sas, self.gateway.plane.share
-        for spi in tuple(sas):
+        for spi in sas.walk():
             was_octets = sas.thawed(spi) is None
             sa = sas.get(spi)
             if sa is not None:
@@ -359,13 +358,8 @@ class PairSide:
     def _end_join(self) -> None:
         if self.member.log.closing:
             self._now = self.gateway.clock.now()
-            self.member.join_closed(self._lease_all(), self._now)
+            self.member.close_join(self.gateway.plane.lease_in_parts(), self._now)
             self.gateway.wake()
-
-    def _lease_all(self) -> list[LeaseEntry]:
-        """Ceilings that were raised without a backup, for the one that has just received the records."""
-        self.gateway.plane.set_leasing(Leasing.LEASED)
-        return self.gateway.plane.lease_requests(self._now)
 
     # Saved state
 

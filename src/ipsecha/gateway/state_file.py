@@ -245,6 +245,12 @@ class StateFile:
             jobs.append(self._disk.put_in_place)
         if jobs:
             self._write(lambda: _run(jobs), lambda: self._have_flushed(new if ends else None))
+        else:
+            self._go_on_looking()
+
+    def _go_on_looking(self) -> None:
+        if self._gateway.plane.bounds_left:
+            self._gateway.loop.call_soon(self._pump)
 
     def _append(self, jobs: list[Job], file: _File, write: Write) -> None:
         if not file.base or write.changes or write.bounds:
@@ -267,6 +273,8 @@ class StateFile:
             self._gateway.plane.bounds_written()
             if self._files[-1].waiting is not None or self._dirty:
                 self._gateway.loop.call_soon(self._pump)
+            else:
+                self._go_on_looking()
 
     def _write(self, job: Job, then: Callable[[], None]) -> None:
         generation = self._opening

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import chain
 from typing import Any
+from zlib import crc32
 
 from ipsecha.ike.flags import CLOSED, OPEN
 from ipsecha.ike.sa_table import SaTable
@@ -12,6 +14,14 @@ from ipsecha.model.identity import Identity
 from ipsecha.model.records import IkeSa
 from ipsecha.model.shards import Sharded
 from ipsecha.model.spi import Entropy, new_esp_spi, slot_of_ike_spi
+
+_PARTS = 16
+"""A connection of a hundred thousand peers has so many dictionaries of them, which grow at different moments."""
+
+
+def _part_of(peer: Identity) -> int:
+    """The same in every process, unlike a hash of strings."""
+    return crc32(peer.data) % _PARTS
 
 
 class Tables:
@@ -26,7 +36,7 @@ class Tables:
         self.in_flight: dict[bytes, None] = {}
         self.suspects: dict[bytes, Repair | None] = {}
         self.closed: dict[bytes, None] = {}
-        self._peers: dict[str, dict[Identity, bytes | dict[bytes, None]]] = {}  # one SPI, or several
+        self._peers: dict[tuple[str, int], dict[Identity, bytes | dict[bytes, None]]] = {}  # one SPI, or several
 
     def put_into_tables(self, sa: IkeSa) -> None:
         spi = sa.local_spi
@@ -37,9 +47,10 @@ class Tables:
             self.suspects[spi] = None
         if sa.flags & CLOSED:
             self.closed[spi] = None
-        peers = self._peers.get(sa.connection)
+        place = sa.connection, _part_of(sa.remote_id)
+        peers = self._peers.get(place)
         if peers is None:
-            peers = self._peers[sa.connection] = {}
+            peers = self._peers[place] = {}
         spis = peers.setdefault(sa.remote_id, spi)
         if isinstance(spis, dict):
             spis[spi] = None
@@ -53,7 +64,8 @@ class Tables:
         self.in_flight.pop(spi, None)
         self.suspects.pop(spi, None)
         self.closed.pop(spi, None)
-        peers = self._peers.get(sa.connection)
+        place = sa.connection, _part_of(sa.remote_id)
+        peers = self._peers.get(place)
         if peers is None:
             return
         spis = peers.get(sa.remote_id)
@@ -62,12 +74,12 @@ class Tables:
         if spis == spi or not spis:
             peers.pop(sa.remote_id, None)
             if not peers:
-                del self._peers[sa.connection]
+                del self._peers[place]
 
     def take_all(self) -> list[dict[Any, Any]]:
         """Empty all tables at once; gives them, to be let go of little by little."""
-        gone: list[dict[Any, Any]] = [self.sas.take_all(), *self.child_index.take_all(), self.in_flight, self.suspects]
-        gone += [self.closed, *self._peers.values()]
+        gone = [*self.sas.take_all(), *self.child_index.take_all()]
+        gone += [self.in_flight, self.suspects, self.closed, *self._peers.values()]
         self.in_flight, self.suspects, self.closed, self._peers = {}, {}, {}, {}
         return gone
 
@@ -77,12 +89,13 @@ class Tables:
 
     def spis_of(self, connection: str) -> list[bytes]:
         """The local SPIs of the IKE SAs of a connection."""
-        peers = self._peers.get(connection, {}).values()
+        parts = [self._peers.get((connection, part), {}) for part in range(_PARTS)]
+        peers = chain.from_iterable(part.values() for part in parts)
         return [spi for spis in peers for spi in ((spis,) if isinstance(spis, bytes) else spis)]
 
     def sas_of_peer(self, connection: str, identity: Identity) -> list[IkeSa]:
         """The IKE SAs of a connection with one authenticated identity."""
-        spis = self._peers.get(connection, {}).get(identity, {})
+        spis = self._peers.get((connection, _part_of(identity)), {}).get(identity, {})
         return [self.sas[spi] for spi in ((spis,) if isinstance(spis, bytes) else spis)]
 
     def sa_of_child(self, spi_in: int) -> IkeSa | None:

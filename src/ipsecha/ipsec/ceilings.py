@@ -60,6 +60,7 @@ class Ceilings:
         self.held = 0  # packets that wait for a lease
         self._installed: dict[int, tuple[IkeSa, ChildSa]] = {}
         self._wanting: set[int] = set()
+        self._behind: dict[int, int] = {}  # SAs in use whose mode is not the present one yet: lanes to skip then
         self._unshared: set[int] = set()  # ceilings raised without a backup
         self._unacknowledged: set[int] = set()  # of those, what the present backup has not yet acknowledged
         self._early: dict[int, LeaseEntry] = {}  # ceilings of child SAs whose records are still on their way, or octets
@@ -70,7 +71,12 @@ class Ceilings:
         self._former: dict[int, int] = {}  # what stood in the record before, until the backup is known to have heard
 
     def may_send(self, live: LiveSa, now: float) -> bool:
-        """Whether ``next_out`` may be used; called when it is above the lease's mark, and asks for more there."""
+        """Whether ``next_out`` may be used; called when it is above the lease's mark, and asks for more there.
+
+        ``next_out`` may have moved on afterwards: an SA that is behind first skips its lanes.
+        """
+        if live.spi_in in self._behind:
+            self._catch_up(live)
         number = live.next_out
         if number > live.soft_number and not live.soft_done:
             live.soft_done = True
@@ -91,6 +97,8 @@ class Ceilings:
 
     def may_deliver(self, live: LiveSa, number: int, now: float) -> bool:
         """The same for an inbound number, whose packet has passed the integrity check."""
+        if live.spi_in in self._behind:
+            self._catch_up(live)
         lease = live.in_lease
         if lease.wants_more(number):
             self._extend(live, inbound=lease.request(number, now, self.budget.widening))
@@ -120,6 +128,9 @@ class Ceilings:
         if outbound:
             child.out_ceiling = max(child.out_ceiling, outbound)
             live.out_lease.grant(child.out_ceiling)
+
+    def _catch_up(self, live: LiveSa) -> None:
+        """An SA that is behind passes to the present mode (``ipsec.switching``)."""
 
     def _note_use(self, spi_in: int) -> None:
         """A ceiling of the SA moves, or its bound is in the way (``ipsec.durable``)."""
@@ -180,7 +191,7 @@ class Ceilings:
         lowered = set()
         for spi_in in returning:
             live = self.lives.get(spi_in)
-            if live is None or live.held_in:
+            if live is None or live.held_in or spi_in in self._behind:
                 continue
             ceiling = live.in_lease.give_back(live.window.top, live.floor, now, self.budget.widening)
             if ceiling is not None:

@@ -14,6 +14,7 @@ comes back with a file starts above the margins, too (``model.leases.RESTORED_IN
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from itertools import chain
 
 from ipsecha.ipsec.ceilings import Ceilings, PlaneEvents
 from ipsecha.ipsec.leases import CHANNEL_BUDGET
@@ -26,6 +27,9 @@ INBOUND_RESERVE = 4096
 OUTBOUND_RESERVE = 1 << 18
 """A bound is so far ahead at least, and as far as an SA comes in ``RESERVE_S``.  Inbound that is what a power failure
 costs an SA, until it is rekeyed."""
+
+LOOKED_PER_WRITE = 2048
+"""SAs that may have come near their bounds, and are looked at in one turn: at most some 7 ms."""
 
 LARGEST_RESERVE = 1 << 24
 """Whatever the rate seems to be: a peer may skip numbers."""
@@ -42,7 +46,8 @@ class Durable(Ceilings):
         self.unmarked = False  # an older owner's file may still be believed
         self._margins: dict[int, Bounds | None] = {}  # while that is so; None: no older owner knows the SA
         self._under_way: dict[int, Bounds] = {}  # in the present write
-        self._moved: set[int] = set()  # SAs whose ceilings have moved since the last write
+        self._moved: set[int] = set()  # SAs whose ceilings have moved since they were last looked at
+        self._looking: list[int] = []  # of those, which are looked at in this round
         self._above_lanes = self._own_lanes = 0  # that SAs which no packet has touched yet will skip
         self._own: set[int] = set()  # installed by this owner itself and not used yet: no number is spent
         self._near: Callable[[], None] = _nobody
@@ -79,12 +84,15 @@ class Durable(Ceilings):
         self._margins.clear()
         self._under_way.clear()
         self._moved.clear()
+        self._looking.clear()
 
     # What is written
 
     def bounds_to_write(self, saved_now: Iterable[ChildSa], now: float) -> list[tuple[int, int, int]]:
         """The bounds that are to be in the next write: of child SAs whose records are in it for the first time
-        (``saved_now``), for which they hold at once, and of those that come near theirs."""
+        (``saved_now``), for which they hold at once, and of those that come near theirs.
+
+        Of ten thousand busy SAs only some are looked at in one turn: ``bounds_left``."""
         bounds = self.bounds
         if bounds is None:
             return []
@@ -94,14 +102,22 @@ class Durable(Ceilings):
                 bounds[child.spi_in] = self._ahead(child, now)
                 self._rebound((child.spi_in,))
                 wanted.append((child.spi_in, *bounds[child.spi_in]))
-        moved, self._moved = self._moved, set()
-        for spi_in in moved:
+        if not self._looking:
+            self._looking, self._moved = list(self._moved), set()
+        part = self._looking[-LOOKED_PER_WRITE:]
+        del self._looking[-LOOKED_PER_WRITE:]
+        for spi_in in part:
             live, bound = self.lives.get(spi_in), bounds.get(spi_in)
             if live is not None and bound is not None and self._is_near(live, bound, now):
                 inbound, outbound = self._ahead(live.child, now)
                 raised = self._under_way[spi_in] = max(bound[0], inbound), max(bound[1], outbound)
                 wanted.append((spi_in, *raised))
         return wanted
+
+    @property
+    def bounds_left(self) -> bool:
+        """Whether there are more SAs to look at, for one more write."""
+        return bool(self._looking)
 
     def bounds_of(self, children: Iterable[ChildSa]) -> list[tuple[int, int, int]]:
         """Those that hold now."""
@@ -119,7 +135,7 @@ class Durable(Ceilings):
     def rekey_near(self, now: float) -> None:
         """The disk takes nothing any more, and may still hold what it had: SAs that come near their bounds are rekeyed,
         for it does not know the new ones."""
-        for spi_in in self._moved:
+        for spi_in in chain(self._looking, self._moved):
             live = self.lives.get(spi_in)
             bound = None if live is None else self._bounds_of(live.child)
             if live is None or bound is None or live.must_rekey_done:

@@ -106,11 +106,12 @@ class Outbound:
     def dummy(self, live: LiveSa, size: int, now: float) -> list[Run]:
         """A dummy packet of ``size`` octets of payload, for traffic flow confidentiality (RFC 4303 section 2.6); AH,
         which hides nothing, has none."""
-        number, transform = live.next_out, live.outbound
+        transform = live.outbound
         if isinstance(transform, AhSa) or live.hard_done:
             return []
-        if number > live.out_lease.mark and not self.sad.may_send(live, now):
+        if live.next_out > live.out_lease.mark and not self.sad.may_send(live, now):
             return []
+        number = live.next_out
         live.next_out = number + 1
         run = Run(live, 1)
         trailer = _TRAILERS_DUMMY[live.block][size % live.block]
@@ -173,10 +174,10 @@ class Outbound:
                     continue
             else:
                 inner = packet
-            number = live.next_out
-            if number > lease.mark and not may_send(live, now):
+            if live.next_out > lease.mark and not may_send(live, now):
                 self._hold(live, packets[position:])
                 break
+            number = live.next_out  # not before: lanes may have been skipped
             live.next_out = number + 1
             outer = _outer_class(live, inner)
             if run is None or run.outer != outer:
@@ -272,10 +273,10 @@ class Outbound:
         return None
 
     def _send_one(self, live: LiveSa, packet: bytes, outer: int, now: float, runs: list[Run]) -> None:
-        number = live.next_out
-        if number > live.out_lease.mark and not self.sad.may_send(live, now):
+        if live.next_out > live.out_lease.mark and not self.sad.may_send(live, now):
             self._hold(live, [packet])
             return
+        number = live.next_out
         live.next_out = number + 1
         run = Run(live, outer)
         run.datagrams.append(self._seal(live, number, packet, outer))

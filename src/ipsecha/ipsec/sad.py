@@ -12,8 +12,7 @@ How the ceilings move, by ``Leasing``:
   covers every number in use.
 * LANE: the same, but outbound numbers end at the ceiling that was last acknowledged plus a lane.
 
-Going back to LEASED, whatever was granted without a backup counts for nothing until the new backup has
-acknowledged it.
+How SAs pass from one mode to another, and what a backup that joins has to be told, is in ``ipsec.switching``.
 """
 
 from __future__ import annotations
@@ -22,19 +21,18 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from ipsecha.ipsec.ceilings import PlaneEvents
-from ipsecha.ipsec.durable import Durable
-from ipsecha.ipsec.frozen import Installed
 from ipsecha.ipsec.gap import Gap
 from ipsecha.ipsec.leases import CHANNEL_BUDGET, INBOUND_HORIZON_S
 from ipsecha.ipsec.live import LiveSa
-from ipsecha.ipsec.spd import Bundle, Spd
+from ipsecha.ipsec.spd import Bundle
+from ipsecha.ipsec.switching import Switching
 from ipsecha.model.errors import CryptoError
 from ipsecha.model.leases import FIRST_IN_CEILING, FIRST_OUT_CEILING, Leasing, lane_width
 from ipsecha.model.policy import ChildPolicy, Inbound, Policy
 from ipsecha.model.records import Address, ChildSa, IkeSa, LeaseEntry, keep_ceilings
 
 
-class Sad(Durable):
+class Sad(Switching):
     """Child SAs by inbound SPI.  ``path_mtu(local, remote)`` gives the longest datagram between two addresses."""
 
     def __init__(
@@ -45,15 +43,11 @@ class Sad(Durable):
         horizon_s: float = INBOUND_HORIZON_S,
         channel_budget: int = CHANNEL_BUDGET,
     ) -> None:
-        super().__init__(events, channel_budget)
-        self.spd = Spd(policy)
-        self._installed: Installed = Installed(self.spd)
-        self.active = False
+        super().__init__(policy, events, channel_budget)
         self._horizon_s = horizon_s
         self._path_mtu = path_mtu
         self._incarnation = 0
         self._exact: dict[int, tuple[int, int, int, int, int]] = {}
-        self._settled: dict[int, int] = {}  # lanes that records not in use yet have skipped already, for a new backup
 
     def __len__(self) -> int:
         return len(self.spd)
@@ -87,6 +81,7 @@ class Sad(Durable):
         self._early.pop(spi_in, None)
         self._own.discard(spi_in)
         self._settled.pop(spi_in, None)
+        self._behind.pop(spi_in, None)
         self._unshared.discard(spi_in)
         self._unacknowledged.discard(spi_in)
         self._returning.discard(spi_in)
@@ -100,10 +95,12 @@ class Sad(Durable):
     def take_all(self) -> list[dict[Any, Any]]:
         """Forget all child SAs at once; gives the tables as they were, to be let go of little by little."""
         gone: list[dict[Any, Any]] = [self._installed, self.lives, self._early, self._exact, *self.spd.take_all()]
+        gone += self._settled.take_all()
+        self._above_lanes = self._own_lanes = 0
         self._drop_lives()
         self._installed = self._installed.successor()
         self._early, self._exact = {}, {}
-        for kept in (self._own, self._settled, self._unshared, self._unacknowledged, self._valid_from, self._former):
+        for kept in (self._own, self._unshared, self._unacknowledged, self._valid_from, self._former):
             kept.clear()
         return gone
 
@@ -140,12 +137,13 @@ class Sad(Durable):
 
     def activate(self, incarnation: int, above_lanes: int) -> None:
         """Become the owner.  What the previous ownership left is dropped; each SA is adopted by its first packet, and
-        starts so many lanes above its ceiling."""
+        starts so many lanes above its ceiling, and those above that an earlier ownership of ours has left out, if no
+        backup has come in sync since."""
         self._drop_lives()
         self._own.clear()
-        self._settled.clear()
         self._incarnation = incarnation
-        self._above_lanes = self._own_lanes = above_lanes
+        self._above_lanes += above_lanes
+        self._own_lanes = self._above_lanes
         self.active = True
 
     def deactivate(self) -> None:
@@ -157,6 +155,7 @@ class Sad(Durable):
         for live in self.lives.values() if self.active else ():
             if live.learns:  # should this member be the owner again, it has not forgotten what it delivered itself
                 live.child.in_known = max(live.child.in_known, live.window.top)
+        self._skip_unfinished()
         if self.active and self.leasing is Leasing.LEASED:
             for live in self.lives.values():
                 inbound, outbound = live.in_lease.requested, live.out_lease.requested
@@ -185,6 +184,7 @@ class Sad(Durable):
         for live in self.lives.values():
             live.bundle.current = None
         self.lives = {}
+        self._behind.clear()
         self._wanting.clear()
         self._reviews.clear()
         self._returning.clear()
@@ -272,90 +272,6 @@ class Sad(Durable):
                 child = found[1]
                 ceilings = (child.in_ceiling, child.out_ceiling, child.in_known)
                 self._exact[entry.spi_in] = (entry.in_ceiling, entry.out_ceiling, *ceilings)
-
-    # --- leases
-
-    def set_leasing(self, mode: Leasing, skip_lanes: int = 0) -> list[LiveSa]:
-        """What bounds the numbers from now on: the SAs whose held packets may have become free.
-
-        ``skip_lanes``: first go on so many lanes above the ceilings, on SAs in use at once and on others when they
-        come into use.  O(SAs in use), except when a backup joins after a takeover above the lanes: then it has to
-        learn every SA's ceiling.
-        """
-        if skip_lanes and self.active:
-            self._skip(skip_lanes)
-        if mode is Leasing.LEASED and self.leasing is not Leasing.LEASED:
-            self._settle_lanes()
-            self._unacknowledged |= self._unshared
-            self._unshared = set()
-            for spi_in in self._unacknowledged:
-                self._want(spi_in)
-        self._returning.clear()
-        stays = mode is Leasing.LANE and self.leasing is mode and not skip_lanes
-        self.leasing = mode
-        for live in self.lives.values():
-            if not stays:  # a lane does not grow by being said twice
-                self._bound_by_mode(live)
-        return [live for live in self.lives.values() if live.held_in or live.held_out]
-
-    def _skip(self, lanes: int) -> None:
-        for live in self.lives.values():
-            live.child.out_ceiling += lanes * lane_width(live.esn)
-            live.next_out = live.child.out_ceiling + 1
-            self._skip_margin(live, lanes)
-            self._unshared.add(live.spi_in)
-        self._above_lanes += lanes
-        self._own_lanes += lanes
-        self._own.clear()
-
-    def _settle_lanes(self) -> None:
-        """After a takeover above the lanes, SAs that no packet has touched yet, octets or not: their records say so
-        too."""
-        if not (self._above_lanes and self.active):
-            return
-        for spi_in in set(self.spd) - self._settled.keys() - self.lives.keys() - self._own:
-            self._settle(self._installed[spi_in][1])
-            self._unshared.add(spi_in)
-        for spi_in, lanes in self._settled.items():
-            if lanes != self._above_lanes and spi_in not in self.lives:
-                self._settle(self._installed[spi_in][1])
-                self._unshared.add(spi_in)
-        self._above_lanes = 0
-        self._settled.clear()
-
-    def _settle(self, child: ChildSa) -> None:
-        lanes = self._above_lanes - self._settled.get(child.spi_in, 0)
-        child.out_ceiling += lanes * lane_width(child.suite.esn)
-        self._settled[child.spi_in] = self._above_lanes
-
-    def share(self, spi_in: int) -> None:
-        """The record is about to be encoded for a backup that joins: it is to say all that the backup has to know when
-        it is in sync, so that little is left to be told in that moment."""
-        found = self._installed.get(spi_in)
-        if found is not None and self.active:
-            if self._above_lanes and spi_in not in self.lives and spi_in not in self._own:
-                self._settle(found[1])
-            self._unshared.discard(spi_in)
-
-    def _bound_by_mode(self, live: LiveSa) -> None:
-        child = live.child
-        live.lane_start = 0
-        live.must_rekey_done = False
-        live.out_lease.end = live.end
-        if self.leasing is not Leasing.LEASED:
-            if self.leasing is Leasing.LANE:
-                width = lane_width(live.esn)
-                live.lane_start = child.out_ceiling + width // 2
-                live.out_lease.end = min(live.end, child.out_ceiling + width)
-            live.in_lease.restart(child.in_ceiling)
-            live.out_lease.restart(child.out_ceiling)
-            return
-        unknown = live.spi_in in self._unacknowledged
-        live.in_lease.restart(-1 if unknown else live.in_lease.limit)
-        live.out_lease.restart(-1 if unknown else live.out_lease.limit)
-        self._look_again(live, 0.0)
-        if unknown or live.held_in or live.held_out:
-            self._want(live.spi_in)
 
     # --- limits by volume
 

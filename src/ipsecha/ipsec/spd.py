@@ -147,7 +147,7 @@ class Spd:
 
     def __init__(self, policy: Policy) -> None:
         self._places = Sharded[Bundle]()
-        self._tables: dict[tuple[int, int, int], dict[int, Bundle | list[Bundle]]] = {}
+        self._tables: dict[tuple[int, int, int], Sharded[Bundle | list[Bundle]]] = {}
         self.by_addresses: dict[bytes, Bundle | Verdict | None] = {}
         self.by_selectors: dict[tuple[bytes, bytes, int, int | None, int | None], Bundle | Verdict] = {}
         self._entries: dict[tuple[str, str], Entry] = {}
@@ -201,7 +201,8 @@ class Spd:
 
     def _bundle_for(self, position: int, connection: str, child: ChildSa) -> Bundle:
         for table, index in self._cells(child.local_ts, child.remote_ts):
-            for bundle in _in_cell(self._tables.get(table, {}).get(index)):
+            cells = self._tables.get(table)
+            for bundle in _in_cell(None if cells is None else cells.get(index)):
                 if bundle.holds(position, connection, child):
                     return bundle
             break  # it stands in all of its cells
@@ -217,7 +218,9 @@ class Spd:
 
     def _enter(self, bundle: Bundle) -> None:
         for table, index in self._cells(bundle.local, bundle.remote):
-            cells = self._tables.setdefault(table, {})
+            cells = self._tables.get(table)
+            if cells is None:
+                cells = self._tables[table] = Sharded()
             there = cells.get(index)
             if isinstance(there, list):
                 there.append(bundle)
@@ -226,7 +229,9 @@ class Spd:
 
     def take_all(self) -> list[dict[Any, Any]]:
         """Forget all child SAs; gives the tables as they were."""
-        gone: list[dict[Any, Any]] = [*self._places.take_all(), *self._tables.values()]
+        gone = self._places.take_all()
+        for cells in self._tables.values():
+            gone += cells.take_all()
         self._tables = {}
         self.forget_lookups()
         return gone
@@ -238,6 +243,10 @@ class Spd:
     def __iter__(self) -> Iterator[int]:
         """Their inbound SPIs."""
         return iter(self._places)
+
+    def walk(self) -> Iterator[int]:
+        """Their inbound SPIs, while some may come or go."""
+        return self._places.walk()
 
     def __contains__(self, spi_in: int) -> bool:
         return spi_in in self._places
@@ -261,7 +270,10 @@ class Spd:
     def _cells(
         local_ts: tuple[TrafficSelector, ...], remote_ts: tuple[TrafficSelector, ...]
     ) -> Iterator[tuple[tuple[int, int, int], int]]:
-        """The tables and keys under which selectors stand: every pair of covering prefixes, each once."""
+        """The tables and keys under which selectors stand: every pair of covering prefixes, each once.
+
+        The remote one's bits come last, in which peers differ: by them the tables are spread.
+        """
         seen = set()
         for remote in remote_ts:
             for local in local_ts:
@@ -270,7 +282,7 @@ class Spd:
                 for remote_length, remote_bits in cover_by_prefixes(remote.start, remote.end):
                     for local_length, local_bits in cover_by_prefixes(local.start, local.end):
                         table = (len(local.start), remote_length, local_length)
-                        cell = (table, remote_bits << local_length | local_bits)
+                        cell = (table, local_bits << remote_length | remote_bits)
                         if cell not in seen:
                             seen.add(cell)
                             yield cell
@@ -331,8 +343,8 @@ class Spd:
         remote_bits, local_bits, bits = int.from_bytes(remote, "big"), int.from_bytes(local, "big"), size * 8
         for (family, remote_length, local_length), table in self._tables.items():
             if family == size:
-                leading = remote_bits >> (bits - remote_length), local_bits >> (bits - local_length)
-                yield from _in_cell(table.get(leading[0] << local_length | leading[1]))
+                leading = local_bits >> (bits - local_length), remote_bits >> (bits - remote_length)
+                yield from _in_cell(table.get(leading[0] << remote_length | leading[1]))
 
 
 def _in_cell(cell: Bundle | list[Bundle] | None) -> Sequence[Bundle]:

@@ -32,6 +32,11 @@ class Sharded(MutableMapping[int, Value]):
         shards, self._shards = self._shards, [{} for _ in range(SHARDS)]
         return list[dict[Any, Any]](shards)
 
+    def walk(self) -> Iterator[int]:
+        """Its keys, while it may change: what comes or goes in the meantime is among them or not."""
+        for shard in self._shards:
+            yield from tuple(shard)
+
     def __getitem__(self, key: int) -> Value:
         return self._shards[key >> _SHIFT & _MASK][key]
 

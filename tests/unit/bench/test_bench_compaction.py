@@ -13,7 +13,7 @@ from bench.pairs import Halves, child_spi
 
 from ipsecha.cluster import effects as fx
 from ipsecha.gateway.compaction import BATCH
-from ipsecha.model.records import IkeSa, LeaseEntry, encode_record
+from ipsecha.model.records import LeaseEntry, encode_record
 
 COUNT = 600  # more than one batch of the background pass after a takeover
 
@@ -26,8 +26,8 @@ def halves() -> Iterator[Halves]:
 
 
 def frozen(pair: Halves) -> int:
-    entries = pair.two.gateway.endpoint.sas._entries.values()
-    return sum(not isinstance(entry, IkeSa) for entry in entries)
+    sas = pair.two.gateway.endpoint.sas
+    return sum(sas.thawed(spi) is None for spi in sas)
 
 
 def test_a_backup_keeps_octets_and_whoever_looks_changes_nothing(halves: Halves) -> None:
@@ -90,7 +90,7 @@ def test_a_former_owner_freezes_what_it_has(halves: Halves) -> None:
     halves.until(lambda: halves.two.gateway.endpoint.active and not one.gateway.endpoint.active)
     for _ in range(COUNT // BATCH + 2):
         one.side.compaction._look()
-    assert not any(isinstance(entry, IkeSa) for entry in one.gateway.endpoint.sas._entries.values())
+    assert not any(map(one.gateway.endpoint.sas.thawed, one.gateway.endpoint.sas))
 
 
 def test_after_a_takeover_only_what_is_used_becomes_an_object(halves: Halves) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from ipsecha.cluster import frames
 from ipsecha.cluster.commit_log import SNAPSHOT_PART, SNAPSHOT_WINDOW, BackupState, CommitLog
 from ipsecha.cluster.frames import Change
@@ -108,6 +110,53 @@ def test_a_record_is_encoded_when_its_part_leaves() -> None:
     (part,), _ = log.snapshot_parts(EPOCH, 1.0)
     assert isinstance(part, frames.Commit)
     assert part.changes == ((b"b", b"2"),)
+
+
+def _closing(log: CommitLog) -> list[int]:
+    """A log whose last record is on its way; what is asked for then is counted."""
+    log.reset(BackupState.JOINING)
+    log.begin_snapshot(iter(()), 0)
+    log.snapshot_parts(EPOCH, 1.0)
+    asked: list[int] = []
+
+    def ceilings() -> Iterator[list[LeaseEntry]]:
+        for number in range(3):
+            asked.append(number)
+            yield [LEASE] if number == 1 else []
+
+    log.begin_closing(ceilings())
+    return asked
+
+
+def test_ceilings_leave_behind_the_records_as_a_window_and_each_when_its_turn_comes() -> None:
+    log = CommitLog(window=2)
+    asked = _closing(log)
+    assert asked == []
+    assert log.grants, "SAs that are leased already ask for more"
+    first, second = log.tell(EPOCH, 1.0), log.tell(EPOCH, 1.0)
+    assert first is not None
+    assert first[1] == [], "an empty part is acknowledged like any other"
+    assert second is not None
+    assert second[1] == [LEASE]
+    assert asked == [0, 1]
+    assert not log.may_tell
+    assert log.acknowledge(log.number) == [], "nobody waits for a grant of what was told"
+    assert log.may_tell
+    assert log.tell(EPOCH, 1.0) is not None
+    assert log.tell(EPOCH, 1.0) is None
+
+
+def test_a_reset_and_a_second_answer_change_nothing_any_more() -> None:
+    log = CommitLog()
+    asked = _closing(log)
+    log.begin_closing(iter([[LEASE]]))
+    log.tell(EPOCH, 1.0)
+    assert asked == [0]
+    log.reset(BackupState.ABSENT)
+    assert not log.may_tell
+    assert not log.grants
+    log.begin_closing(iter([[LEASE]]))
+    assert not log.may_tell, "nobody joins"
 
 
 def test_an_empty_snapshot_is_through_at_once_and_a_reset_forgets_it() -> None:

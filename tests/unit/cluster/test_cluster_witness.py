@@ -261,7 +261,7 @@ def test_owners_that_begin_anew_outgrow_the_word_of_a_dead_one() -> None:
     assert alpha.epoch < box.line.epoch
     alpha.receive_frame(encode_frame(Join(alpha.epoch)), 0.0)
     alpha.snapshot(iter(()), 0, 0.0)
-    alpha.join_closed((), 0.0)
+    alpha.close_join(iter(()), 0.0)
     alpha.witness_up(0.0)
     alpha.take_effects()
     assert alpha.witness is not None

@@ -91,6 +91,7 @@ class Plane:
 
     def __init__(self) -> None:
         self.told: list[str] = []
+        self.bounds_left = False
 
     def __getattr__(self, name: str) -> Any:
         return lambda *arguments: self.told.append(name) or []
@@ -204,6 +205,26 @@ def test_the_tunnels_do_not_wait_for_a_disk_that_does_not_answer() -> None:
         bench.tick()
     assert bench.file.state == "the disk does not answer"
     assert "rekey_near" in bench.plane.told
+
+
+def test_busy_sas_are_looked_at_in_several_turns() -> None:
+    """Until all have been: with a write where there is something to write, and without one."""
+    bench = Bench()
+    bench.file.look()
+    bench.work()  # the marker
+    bench.work()  # the new file is begun
+    bench.work()  # its first write, which is its last
+    bench.plane.told.clear()
+    bench.timers.clear()
+    bench.plane.bounds_left = True
+    bench.file._pump()
+    for _ in range(3):
+        assert len(bench.timers) == 1
+        bench.tick()
+    bench.plane.bounds_left = False
+    bench.tick()
+    assert not bench.timers
+    assert bench.plane.told.count("bounds_to_write") == 5
 
 
 def test_a_join_ends_when_the_disk_knows_its_owner_or_never_will() -> None:

@@ -3,6 +3,8 @@ before have used."""
 
 from __future__ import annotations
 
+from itertools import chain
+
 import pytest
 
 from esp_pair import Side, child_sa, ike_sa, udp
@@ -56,8 +58,7 @@ def test_a_backup_that_joins_hears_of_the_lanes_that_octets_will_skip() -> None:
     """I2: the owner before may have used a lane that it was not told of."""
     side = Frozen()
     side.become_owner(above_lanes=1)
-    side.sad.set_leasing(Leasing.LEASED)
-    (entry,) = side.sad.lease_requests(side.now)
+    (entry,) = chain.from_iterable(side.sad.lease_in_parts())
     assert entry.out_ceiling >= OUT_CEILING + lane_width(False)
     side.grant([entry])
     assert side.send(udp()) == [], "no lease goes beyond what is known to be used"

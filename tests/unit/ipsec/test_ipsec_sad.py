@@ -77,6 +77,30 @@ def test_after_silence_it_begins_above_the_lane() -> None:
         assert found[1].out_ceiling > 256 + width
 
 
+def test_who_owns_again_leaves_out_what_it_left_out_before() -> None:
+    """It took over twelve lanes up, used nothing, was isolated, and owns again: the lanes are those of the dead one."""
+    side = Side()
+    side.sad.deactivate()
+    side.install(child_sa(0x1001, 0x2002))
+    side.sad.activate(2, 12)
+    side.sad.deactivate()
+    side.sad.activate(3, 0)
+    side.send(udp())
+    assert side.sad.lives[0x1001].next_out == 256 + 12 * LANE + 2
+
+
+def test_what_was_left_out_is_forgotten_with_the_records() -> None:
+    side = Side()
+    side.sad.deactivate()
+    side.install(child_sa(0x1001, 0x2002))
+    side.sad.activate(2, 12)
+    side.sad.take_all()
+    side.sad.activate(3, 0)
+    side.install(child_sa(0x1001, 0x2002))
+    side.send(udp())
+    assert side.sad.lives[0x1001].next_out == 2
+
+
 def test_exact_numbers_leave_no_gap_but_only_while_they_hold() -> None:
     side = Side()
     side.sad.deactivate()
@@ -220,7 +244,7 @@ def test_lanes_can_be_skipped_by_sas_in_use_and_by_others_later() -> None:
     side.install(child_sa(0x1001, 0x2002))
     side.sad.activate(3, 2)
     assert sequence_number(side.send(udp())[0]) == 256 + 2 * LANE + 1
-    side.sad.set_leasing(Leasing.LEASED)
+    assert list(side.sad.lease_in_parts())
     found = side.sad.installed(0x1001)
     assert found is not None
     assert found[1].out_ceiling > 256 + 2 * LANE

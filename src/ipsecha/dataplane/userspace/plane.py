@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import msgspec
@@ -271,8 +271,11 @@ class UserspacePlane:
             for datagram, remote in outer:
                 self._hand_over(_KINDS[live.protocol], datagram, live.local, remote)
 
-    def set_leasing(self, mode: Leasing, skip_lanes: int = 0) -> None:
-        self._release(self._sad.set_leasing(mode, skip_lanes))
+    def set_leasing(self, mode: Leasing, skip_lanes: int = 0, gradually: bool = False) -> None:
+        self._release(self._sad.set_leasing(mode, skip_lanes, gradually))
+
+    def lease_in_parts(self) -> Iterator[list[LeaseEntry]]:
+        return self._sad.lease_in_parts()
 
     def lease_requests(self, now: float) -> list[LeaseEntry]:
         return self._sad.lease_requests(now)
@@ -305,6 +308,10 @@ class UserspacePlane:
 
     def bounds_to_write(self, saved_now: Iterable[ChildSa], now: float) -> list[tuple[int, int, int]]:
         return self._sad.bounds_to_write(saved_now, now)
+
+    @property
+    def bounds_left(self) -> bool:
+        return self._sad.bounds_left
 
     def bounds_of(self, children: Iterable[ChildSa]) -> list[tuple[int, int, int]]:
         return self._sad.bounds_of(children)

@@ -1,0 +1,227 @@
+"""A backup joins while thousands of child SAs carry packets: they pass to leases one after the other, and whatever the
+backup is not told before it is in sync, nobody uses (I2, I3)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import chain
+
+import pytest
+
+from esp_pair import Side, child_sa, selectors, sequence_number, udp
+from ipsecha.ipsec.switching import LOOKED_PER_PART
+from ipsecha.model.leases import LANE, Leasing
+from ipsecha.model.records import ChildSa, LeaseEntry
+
+COUNT, PART = 20, 4
+FIRST = 0x1001
+ALL = range(FIRST, FIRST + COUNT)
+
+
+class Owner(Side):
+    """Alone, with child SAs in use; ``told``: what a backup that joins knows, by inbound SPI."""
+
+    def __init__(self, mode: Leasing = Leasing.FREE, count: int = COUNT) -> None:
+        super().__init__(mode=mode)
+        self.sad.part = self.sad.settled_part = PART
+        for spi_in in range(FIRST, FIRST + count):
+            self.install(child_sa(spi_in, spi_in + 0x1000, remote_ts=selectors(f"10.2.{spi_in - FIRST}.0/24")))
+        self.told: dict[int, tuple[int, int]] = {}
+
+    def child(self, spi_in: int) -> ChildSa:
+        found = self.sad.installed(spi_in)
+        assert found is not None
+        return found[1]
+
+    def use(self, spi_in: int, count: int = 1) -> list[int]:
+        """Send by one SA: the numbers that were used."""
+        return [sequence_number(one) for one in self.send(*[udp(dst=f"10.2.{spi_in - FIRST}.5")] * count)]
+
+    def tell_records(self) -> None:
+        for spi_in in ALL:
+            self.sad.share(spi_in)
+            self.told[spi_in] = self.child(spi_in).in_ceiling, self.child(spi_in).out_ceiling
+
+    def tell(self, entries: list[LeaseEntry]) -> None:
+        for entry in entries:
+            inbound, outbound = self.told[entry.spi_in]
+            self.told[entry.spi_in] = max(inbound, entry.in_ceiling), max(outbound, entry.out_ceiling)
+
+    def known(self, spi_in: int) -> int:
+        return self.told[spi_in][1]
+
+
+@pytest.fixture
+def owner() -> Owner:
+    """All child SAs are in use, and have gone beyond what the joiner's records say."""
+    owner = Owner()
+    owner.tell_records()
+    for spi_in in ALL:
+        owner.use(spi_in, 300)
+    return owner
+
+
+def parts_of(owner: Owner) -> Iterator[list[LeaseEntry]]:
+    """Each told when it is made, as the channel's order has it."""
+    for entries in owner.sad.lease_in_parts():
+        owner.tell(entries)
+        yield entries
+
+
+def test_a_part_is_small_and_all_of_them_tell_everything(owner: Owner) -> None:
+    parts = list(parts_of(owner))
+    assert max(map(len, parts)) <= PART
+    assert sorted(entry.spi_in for entry in chain.from_iterable(parts)) == list(ALL)
+    for spi_in in ALL:
+        assert owner.sad.lives[spi_in].next_out - 1 <= owner.known(spi_in)
+
+
+def test_what_stood_in_the_records_is_not_told_again() -> None:
+    owner = Owner()
+    for spi_in in ALL:
+        owner.use(spi_in, 300)
+    owner.tell_records()
+    owner.use(FIRST, 500)
+    assert [entry.spi_in for entry in chain.from_iterable(parts_of(owner))] == [FIRST]
+
+
+def test_what_has_been_told_needs_no_acknowledgement_and_more_does(owner: Owner) -> None:
+    list(parts_of(owner))
+    number = owner.sad.lives[FIRST].next_out
+    room = owner.known(FIRST) - number + 1
+    assert owner.use(FIRST, room + 10) == list(range(number, number + room))
+    assert owner.sad.held == 10
+    (entry,) = owner.sad.lease_requests(owner.now)
+    sent, _ = owner.grant([entry])
+    assert len(sent) == 10
+
+
+def test_between_two_parts_everything_that_is_used_will_be_told(owner: Owner) -> None:
+    """Of SAs that were switched, of those that still wait, and of one that comes into use."""
+    owner.install(child_sa(FIRST + COUNT, 0x9000, remote_ts=selectors("10.2.99.0/24")))
+    owner.told[FIRST + COUNT] = owner.child(FIRST + COUNT).in_ceiling, owner.child(FIRST + COUNT).out_ceiling
+    for _ in parts_of(owner):
+        for spi_in in ALL:
+            owner.use(spi_in, 40)
+        owner.send(*[udp(dst="10.2.99.5")] * 100)
+    for spi_in, live in owner.sad.lives.items():
+        assert live.next_out - 1 <= owner.known(spi_in), f"{spi_in:#x}"
+
+
+def test_an_sa_that_needs_more_is_switched_before_its_turn(owner: Owner) -> None:
+    next(parts_of(owner))
+    waiting = next(iter(owner.sad._behind))
+    before = owner.child(waiting).out_ceiling
+    owner.use(waiting, 5000)
+    assert waiting not in owner.sad._behind
+    assert owner.child(waiting).out_ceiling == before, "it has granted itself numbers"
+
+
+def test_a_join_that_breaks_off_leaves_everybody_free(owner: Owner) -> None:
+    parts = owner.sad.lease_in_parts()
+    next(parts)
+    next(parts)
+    owner.sad.set_leasing(Leasing.FREE)
+    for spi_in in ALL:
+        assert len(owner.use(spi_in, 2000)) == 2000
+    owner.tell_records()
+    assert not list(parts_of(owner)) or not owner.sad._unshared
+    for spi_in in ALL:
+        assert owner.sad.lives[spi_in].next_out - 1 <= owner.known(spi_in)
+
+
+# The beginning of a join
+
+
+def in_its_lane() -> Owner:
+    owner = Owner(Leasing.LEASED)
+    for spi_in in ALL:
+        owner.use(spi_in)
+    owner.sad.set_leasing(Leasing.LANE)
+    owner.sad.set_leasing(Leasing.FREE, 4, gradually=True)
+    return owner
+
+
+def test_who_is_behind_stays_in_its_lane_until_it_needs_more() -> None:
+    owner = in_its_lane()
+    assert len(owner.sad._behind) == COUNT
+    assert owner.use(FIRST) == [2]
+    used = owner.use(FIRST, 400)
+    beyond = [number for number in used if number > 256]
+    assert beyond[0] == 256 + 4 * LANE + 1, "beyond what the rival knew, not above its lane"
+    assert FIRST not in owner.sad._behind
+
+
+def test_records_that_are_shared_say_that_the_lanes_are_skipped() -> None:
+    owner = in_its_lane()
+    owner.tell_records()
+    assert not owner.sad._behind
+    assert {owner.known(spi_in) for spi_in in ALL} == {256 + 4 * LANE}
+    assert list(parts_of(owner))[-1] == []
+
+
+def test_without_records_the_end_of_the_join_skips_them() -> None:
+    """A mirror gets a seat: it has all records already."""
+    owner = in_its_lane()
+    owner.told = dict.fromkeys(ALL, (16, 256))
+    list(parts_of(owner))
+    assert {owner.known(spi_in) for spi_in in ALL} == {256 + 4 * LANE}
+
+
+def test_who_ceases_to_be_the_owner_leaves_the_lanes_skipped() -> None:
+    owner = in_its_lane()
+    owner.sad.deactivate()
+    owner.sad.activate(7, 0)
+    assert {owner.use(spi_in)[0] for spi_in in ALL} == {256 + 4 * LANE + 1}
+
+
+def test_held_packets_do_not_wait_for_their_turn() -> None:
+    """A backup that was in sync joins anew: it will grant nothing of what it was asked for."""
+    owner = Owner(Leasing.LEASED)
+    owner.use(FIRST, 300)
+    (live,) = owner.sad.set_leasing(Leasing.FREE, gradually=True)
+    assert sum(len(run.datagrams) for run in owner.outbound.release(live, owner.now)) == 44
+
+
+def test_nobody_is_behind_where_nothing_changes() -> None:
+    owner = Owner()
+    for spi_in in ALL:
+        owner.use(spi_in)
+    assert owner.sad.set_leasing(Leasing.FREE, gradually=True) == []
+    assert not owner.sad._behind
+
+
+# SAs that nobody has used
+
+
+@pytest.mark.parametrize("shared", [0, COUNT // 2, COUNT])
+def test_after_a_takeover_above_the_lanes_the_backup_hears_of_every_sa(shared: int) -> None:
+    owner = Owner()
+    owner.sad.deactivate()
+    owner.sad.activate(5, 4)
+    owner.told = dict.fromkeys(ALL, (16, 256))
+    for spi_in in ALL[:shared]:
+        owner.sad.share(spi_in)
+        owner.told[spi_in] = 16, owner.child(spi_in).out_ceiling
+    entries: list[int] = []
+    for number, part in enumerate(parts_of(owner)):
+        assert len(part) <= PART
+        entries += [entry.spi_in for entry in part]
+        if number < COUNT:
+            owner.use(ALL[number])  # some have been settled by now, others not
+    assert len(set(entries)) == COUNT - shared
+    for spi_in in ALL:
+        assert owner.known(spi_in) >= 256 + 4 * LANE
+        live = owner.sad.lives.get(spi_in)
+        assert live is None or live.next_out - 1 <= owner.known(spi_in)
+        assert owner.use(spi_in) == [] or owner.sad.lives[spi_in].next_out - 1 <= owner.known(spi_in)
+
+
+def test_a_walk_past_sas_that_are_settled_is_short() -> None:
+    owner = Owner(count=COUNT)
+    owner.sad.deactivate()
+    owner.sad.activate(5, 4)
+    owner.tell_records()
+    parts = list(parts_of(owner))
+    assert not any(parts)
+    assert len(parts) <= 2 + COUNT // LOOKED_PER_PART + len(owner.sad._settled._shards)
