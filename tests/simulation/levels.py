@@ -159,7 +159,7 @@ def _judge_power(seed: int) -> Outcome:
 
 
 LEVELS: dict[str, Level] = {
-    "pair": Level(395, lambda seed: _replay_pair(cluster_faults.draw(seed)), cluster_faults.draw, _replay_pair),
+    "pair": Level(595, lambda seed: _replay_pair(cluster_faults.draw(seed)), cluster_faults.draw, _replay_pair),
     "witness": Level(
         80, lambda seed: _replay_witnessed(witness_world.draw(seed)), witness_world.draw, _replay_witnessed
     ),
@@ -170,7 +170,7 @@ LEVELS: dict[str, Level] = {
         mirror_faults.draw_with_witness,
         _replay_mirrors,
     ),
-    "boundaries": Level(450, lambda seed: _walked(boundaries.draw(seed)).outcome, boundaries.draw, _replay_walk),
+    "boundaries": Level(250, lambda seed: _walked(boundaries.draw(seed)).outcome, boundaries.draw, _replay_walk),
     "power": Level(5, _judge_power),
     "full": Level(12, lambda seed: _outcome(play.judged(seed)), play.draw, _replay_full),
     "trio": Level(5, lambda seed: _outcome(play.judged(seed, witnessed())), _draw_trio, _replay_trio),

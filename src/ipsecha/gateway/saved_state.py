@@ -18,7 +18,7 @@ from ipsecha.gateway.state_file import StateFile
 from ipsecha.ike.flags import CHANGING, OPEN
 from ipsecha.model.errors import ClusterError
 from ipsecha.model.leases import RESTORED_IN
-from ipsecha.model.records import IkeSa, decode_record
+from ipsecha.model.records import Exchange, ExchangeKind, IkeSa, decode_record
 
 log = logging.getLogger("ipsecha")
 
@@ -82,6 +82,7 @@ def adopt_saved(gateway: Gateway, saved: Saved) -> int:
             unreadable += 1
             continue
         _move_to_bounds(sa, saved.bounds)
+        _make_no_child_again(sa)
         gateway.endpoint.adopt(sa)
     gateway.endpoint.after_takeover.expect_wide_gaps()
     gateway.flush()
@@ -95,3 +96,14 @@ def _move_to_bounds(sa: IkeSa, bounds: dict[int, tuple[int, int]]) -> None:
         child.in_ceiling = child.in_known = max(child.in_ceiling, inbound) + RESTORED_IN
         child.out_ceiling = max(child.out_ceiling, outbound)
     sa.flags |= OPEN | CHANGING
+
+
+def _make_no_child_again(sa: IkeSa) -> None:
+    """A request for a child SA that was in flight may have been answered after the record was saved, and that child SA
+    used: its answer would make it a second time, with the same keys, and numbers from the beginning (I2, I3).  It only
+    tells which request the peer expects next; the peer's child SA is deleted when it shows."""
+    exchange = sa.exchange
+    if exchange is not None and exchange.kind in (ExchangeKind.NEW_CHILD, ExchangeKind.REKEY_CHILD):
+        sa.exchange = Exchange(
+            ExchangeKind.PROBE, exchange.message_id, exchange.request, exchange.started_at, new_spi=exchange.new_spi
+        )
