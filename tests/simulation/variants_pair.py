@@ -15,9 +15,10 @@ from ipsecha.cluster import effects as fx
 from ipsecha.cluster import lanes
 from ipsecha.cluster.commit_log import BackupState
 from ipsecha.cluster.frames import Change, Hello
-from ipsecha.cluster.pair import PairMember, Role
+from ipsecha.cluster.pair import PairMember, PairSettings, Role
 from ipsecha.model.leases import Leasing
 from ipsecha.model.records import LeaseEntry
+from ipsecha.model.spi import Entropy
 
 
 class AckBeforeApply(PairMember):
@@ -108,6 +109,10 @@ class JoinWithoutDiscarding(PairMember):
 
 class InSyncTooEarly(PairMember):
     """A backup that takes the first part of a snapshot for the whole."""
+
+    def __init__(self, settings: PairSettings, entropy: Entropy) -> None:
+        super().__init__(settings, entropy)
+        self.log.part = self.log.window = 1  # a record each, for owners have few
 
     def receive_frame(self, data: bytes, now: float) -> None:
         super().receive_frame(data, now)

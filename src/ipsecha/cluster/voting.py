@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from ipsecha.cluster import effects as fx
 from ipsecha.cluster.commit_log import BackupState
-from ipsecha.cluster.epoch import MEMBER_BITS, make_epoch
+from ipsecha.cluster.epoch import MEMBER_BITS, make_epoch, next_epoch
 from ipsecha.cluster.frames import Hello
 from ipsecha.cluster.ownership import ERROR, WARNING, PairSettings, Role
 from ipsecha.cluster.restoring import Restoring
@@ -264,16 +264,21 @@ class Voting(Restoring):
 
     def _outgrow_the_dead(self) -> None:
         """Both of us have begun anew, below an epoch that the witness was told by a process that is no more: our backup
-        would be refused when we die.  It joins again in an epoch above that line."""
+        would be refused when we die.  It joins again in an epoch above that line.  The witness is told of that epoch
+        before it is taken: a later process of ours must not take it again (invariant I1)."""
         assert self.witness is not None
         line = self.witness.line
         if line is None or line.epoch <= self.epoch or self.log.backup is not BackupState.IN_SYNC:
             return
-        living = (self._boot_id, self.partner.boot_id if self.partner is not None else b"")
-        if self.role is Role.ACTIVE and self.channel_is_up and line.holder not in living:
-            self._highest_epoch = max(self._highest_epoch, line.epoch)
-            self._raise_epoch()
-            self._reset_channel("an epoch above that of the witness's line")
+        if self.role is not Role.ACTIVE or not self.channel_is_up or self.partner is None:
+            return
+        if line.holder == self._boot_id:
+            self.epoch, self._highest_epoch = line.epoch, max(self._highest_epoch, line.epoch)
+            self._effects.append(fx.RaiseEpoch(self.epoch))
+            self._reset_channel("an epoch above the witness's line")
+        elif line.holder != self.partner.boot_id:
+            epoch = next_epoch(max(self._highest_epoch, line.epoch), self.settings.index)
+            self._effects.append(fx.AskWitness(self.witness.request(Kind.TELL, epoch, epoch, self.lineage)))
 
     def _mind_the_claim(self, now: float) -> None:
         assert self.witness is not None
