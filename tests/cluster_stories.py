@@ -26,6 +26,25 @@ def owner_dies_behind_a_cut_cable(world: World) -> World:
     return world
 
 
+def owner_dies_in_mid_join(world: World) -> World:
+    """Its backup has come back, and has received a part of the records."""
+    owner, backup = _pair(world)
+    busy(world, 60)
+    world.crash(backup.index)
+    world.run(0.5)
+    world.start(backup.index)
+    for _ in range(5000):
+        if backup.member._applied is not None:
+            break
+        world.run(STEP_S)
+    world.crash(owner.index)
+    world.run(0.5)
+    world.start(owner.index)
+    settle(world)
+    world.expect_settled()
+    return world
+
+
 def doubt_then_isolation(world: World) -> World:
     """A switchover whose answer is lost: its owner goes on in doubt beside the new one.  Both are isolated, meet for as
     long as it takes one of them to own again, and lose sight of each other."""

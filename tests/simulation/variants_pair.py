@@ -9,7 +9,12 @@ from itertools import islice
 from msgspec import structs
 
 from cluster_faults import judged
-from cluster_stories import doubt_then_a_beat, doubt_then_isolation, owner_dies_behind_a_cut_cable
+from cluster_stories import (
+    doubt_then_a_beat,
+    doubt_then_isolation,
+    owner_dies_behind_a_cut_cable,
+    owner_dies_in_mid_join,
+)
 from cluster_world import World
 from ipsecha.cluster import effects as fx
 from ipsecha.cluster import lanes
@@ -222,7 +227,7 @@ PAIR_VARIANTS: tuple[Broken, ...] = (  # with the checkers that may be first, an
     (FreeWithoutSkipping, {"I2", "I5"}, ("partition", "crash")),
     (FreeAfterSilence, {"I2", "I3"}, ("pause", "deaf", "partition")),
     (JoinWithoutDiscarding, {"commit"}, ("crash", "partition")),
-    (InSyncTooEarly, {"commit"}, ("crash", "break")),
+    (InSyncTooEarly, {"commit"}, owner_dies_in_mid_join),
     (InSyncBeforeAllAreLeased, {"I2", "I3"}, ("crash", "break")),
     (RaisedWhileJoiningNotTold, {"I2", "I3"}, ("crash", "slow")),
     (EpochNotRaised, {"I5"}, ("crash",)),
