@@ -354,7 +354,7 @@ class ModelGateway:
     def _bequeath(self, effect: fx.Bequeath) -> None:
         keys = self.table if effect.keys is None else [int.from_bytes(key, "big") for key in effect.keys]
         made = [key for key in keys if key in self.table and self._made_at.get(key, 0.0) >= effect.since]
-        self.member.bequeath([_encode(self.table[key]) for key in made])
+        self.member.bequeath([(key_octets(key), _encode(self.table[key])) for key in made])
         self.member.bequeathed()
 
     def _inherit(self, effect: fx.Inherit) -> None:

@@ -20,6 +20,7 @@ from ipsecha.lab.namespaces import isolate
 from ipsecha.lab.plays import MORTAL, play
 from ipsecha.lab.scenes import CABLES, NamespaceScene, PeerKind, in_namespaces
 from ipsecha.lab.stage import CHILD, CONNECTION
+from ipsecha.lab.strongswan import StrongSwan
 
 
 def timeline(text: str) -> None:
@@ -114,31 +115,81 @@ def test_what_the_loser_has_done_is_repaired(tmp_path: Path) -> None:
     """Without a witness the peer hears one owner only; that one rekeys the child SA, and then gives up its records.
     The one that stays is told, and the two sides agree again within seconds."""
     with in_namespaces(tmp_path, PeerKind.STRONGSWAN) as scene:
-        former, backup = wait_for_pair(scene.members)
-        scene.bring_up()
-        scene.probes.wait_until_answered()
-        former.wait_for("protection", lambda member: protection(member) == "protected")
-        isolate(scene.topology["sw"], network.MEMBERS, CABLES, isolated=True)
-        backup.wait_for("the split", lambda member: member.role() == "active")
-        hosts = (("peer", network.OUTER, network.CLUSTER_OUTER), ("hosta", "eth0", network.CLUSTER_INNER))
-        for role, interface, address in hosts:
-            port = "outer" if interface == network.OUTER else "inner"
-            mac = _mac(scene, former, port)
-            scene.topology[role].ip(f"neigh replace {address} lladdr {mac} dev {interface} nud permanent")
+        former, backup = _split_with_the_peer_at_the_former_owner(scene)
         before = scene.peer_spis()
         former.rekey(CONNECTION, CHILD)
         former.wait_for("the rekey", lambda member: len(scene.peer_spis()) == 1 and scene.peer_spis() != before)
-        for role, interface, address in hosts:
-            scene.topology[role].ip(f"neigh del {address} dev {interface}")
-        isolate(scene.topology["sw"], network.MEMBERS, CABLES, isolated=False)
-        backup.wait_for("protection", lambda member: protection(member) == "protected")
-        healed_at = time.monotonic()
-        assert backup.role() == "active"
+        healed_at = _heal(scene, backup)
         backup.wait_for("agreement", lambda member: scene.peer_spis() == _spis_seen_from_the_peer(member))
         scene.probes.wait_until_answered()
         timeline(f"agreement and answers {time.monotonic() - healed_at:.1f} s after the members met")
         scene.probes.settle()
         assert all(report.duplicates == 0 for report in scene.probes.reports())
+
+
+@pytest.mark.root
+@pytest.mark.peer
+@pytest.mark.parametrize("anew", [True, False], ids=["made", "rekeyed"])
+def test_what_the_loser_has_made_goes_on(tmp_path: Path, anew: bool) -> None:
+    """The peer sets up a new IKE SA with the owner that is to give up, or rekeys the old one: that very IKE SA goes on
+    with the owner that stays, which has never seen it, and does what IKE SAs do."""
+    with in_namespaces(tmp_path, PeerKind.STRONGSWAN) as scene:
+        _, backup = _split_with_the_peer_at_the_former_owner(scene)
+        assert isinstance(scene.peer, StrongSwan)
+        before = _ike_spis(scene.peer)
+        if anew:
+            scene.peer.terminate_ike(CONNECTION)
+            scene.bring_up()
+        else:
+            scene.peer.rekey_ike(CONNECTION)
+        backup.wait_for("the new IKE SA", lambda member: len(_ike_spis(scene.peer) - before) == 1)
+        made, children = _ike_spis(scene.peer) - before, scene.peer_spis()
+        if anew:  # on the child SA of before, the peer may have seen the other owner's higher numbers
+            scene.probes.wait_until_answered()
+        _heal(scene, backup)
+        scene.probes.wait_until_answered()
+        assert _ike_spis(scene.peer) == made
+        if anew:
+            assert scene.peer_spis() == children
+        backup.wait_for("agreement", lambda member: scene.peer_spis() == _spis_seen_from_the_peer(member))
+        backup.rekey(CONNECTION)
+        backup.wait_for("a rekey of the IKE SA", lambda member: not _ike_spis(scene.peer) & made)
+        scene.probes.wait_until_answered()
+        scene.probes.settle()
+        assert all(report.duplicates == 0 for report in scene.probes.reports())
+
+
+HOSTS = (("peer", network.OUTER, network.CLUSTER_OUTER), ("hosta", "eth0", network.CLUSTER_INNER))
+
+
+def _split_with_the_peer_at_the_former_owner(scene: NamespaceScene) -> tuple[Member, Member]:
+    """The former owner, whom the peer reaches, and the one that has taken over and will stay."""
+    former, backup = wait_for_pair(scene.members)
+    scene.bring_up()
+    scene.probes.wait_until_answered()
+    former.wait_for("protection", lambda member: protection(member) == "protected")
+    isolate(scene.topology["sw"], network.MEMBERS, CABLES, isolated=True)
+    backup.wait_for("the split", lambda member: member.role() == "active")
+    for role, interface, address in HOSTS:
+        mac = _mac(scene, former, "outer" if interface == network.OUTER else "inner")
+        scene.topology[role].ip(f"neigh replace {address} lladdr {mac} dev {interface} nud permanent")
+    return former, backup
+
+
+def _heal(scene: NamespaceScene, owner: Member) -> float:
+    """The members are a pair again; when that was."""
+    for role, interface, address in HOSTS:
+        scene.topology[role].ip(f"neigh del {address} dev {interface}")
+    isolate(scene.topology["sw"], network.MEMBERS, CABLES, isolated=False)
+    owner.wait_for("protection", lambda member: protection(member) == "protected")
+    assert owner.role() == "active"
+    return time.monotonic()
+
+
+def _ike_spis(peer: StrongSwan) -> set[tuple[str, str]]:
+    """Of its established IKE SAs."""
+    found = [sa for sa in peer.sas() if sa["state"] == "ESTABLISHED"]
+    return {(str(sa["initiator-spi"]), str(sa["responder-spi"])) for sa in found}
 
 
 def _mac(scene: NamespaceScene, member: Member, interface: str) -> str:

@@ -26,7 +26,7 @@ class Confessed(PairMember):
 class Miser(PairMember):
     """Gives up its records, those that nobody else has among them, without offering them."""
 
-    def bequeath(self, records: Sequence[bytes]) -> None:
+    def bequeath(self, records: Sequence[tuple[bytes, bytes]]) -> None:
         pass
 
 

@@ -34,6 +34,7 @@ class Estate:
     def __init__(self) -> None:
         self._owned = False
         self._touched: set[bytes] = set()
+        self._offered: set[bytes] = set()
         self._since = 0.0
         self._bequest: fx.Bequeath | None = None  # under way
 
@@ -57,6 +58,7 @@ class Estate:
         """This member's records are gone, or not to be believed: it has nothing to leave."""
         self._owned, self._bequest = False, None
         self._touched.clear()
+        self._offered.clear()
 
     def bequest(self, strangers: bool) -> fx.Bequeath | None:
         """What to offer to the owner that stays, the same again if the channel breaks meanwhile; None: nothing.
@@ -68,6 +70,10 @@ class Estate:
                 self._bequest = fx.Bequeath(tuple(sorted(self._touched)), self._since)
         return self._bequest
 
+    def offered(self, key: bytes) -> None:
+        """This record is on its way to the owner that stays: nobody else has used the IKE SA."""
+        self._offered.add(key)
+
     def confession(self) -> list[bytes]:
-        """The keys of records that were changed, told last."""
-        return sorted(self._touched)
+        """The keys of records that were changed and not offered, told last."""
+        return sorted(self._touched - self._offered)

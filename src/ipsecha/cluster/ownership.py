@@ -240,10 +240,12 @@ class Ownership:
         else:
             self._effects.append(bequest)
 
-    def bequeath(self, records: Sequence[bytes]) -> None:
-        """A part of the answer to ``Bequeath``: our SAs are in use no more."""
+    def bequeath(self, records: Sequence[tuple[bytes, bytes]]) -> None:
+        """A part of the answer to ``Bequeath``, by key: our SAs are in use no more."""
         if self._bequeathing and self.role is Role.STANDBY and records:
-            self._send(frames.Bequest(self.epoch, tuple(records)))
+            for key, _ in records:
+                self._estate.offered(key)
+            self._send(frames.Bequest(self.epoch, tuple(record for _, record in records)))
 
     def bequeathed(self) -> None:
         """The end of the answer to ``Bequeath``."""

@@ -38,7 +38,7 @@ class Bequests:
     def _next_part(self, serial: int) -> None:
         if serial != self._serial:
             return
-        part: list[bytes] = []
+        part: list[tuple[bytes, bytes]] = []
         while self._keys and len(part) < PART:
             part += self._record(self._keys.pop())
         self._member.bequeath(part)
@@ -48,13 +48,13 @@ class Bequests:
             self._member.bequeathed()
         self._gateway.wake()
 
-    def _record(self, local_spi: bytes) -> Sequence[bytes]:
+    def _record(self, local_spi: bytes) -> Sequence[tuple[bytes, bytes]]:
         """None for an SA that is gone or about to go, or that the other member has had, too."""
         sas = self._gateway.endpoint.sas
         sa = sas.peek(local_spi) if local_spi in sas else None
         if sa is None or sa.flags & LEAVING or sa.created_at < self._since:
             return ()
-        return (encode_record(sa),)
+        return ((local_spi, encode_record(sa)),)
 
     def inherit(self, effect: fx.Inherit, now: float) -> None:
         """Raises msgspec.DecodeError for a record that makes no sense."""

@@ -50,6 +50,12 @@ def test_the_same_is_offered_again_though_the_lineage_has_been_adopted(estate: E
     assert estate.bequest(strangers=True) is None
 
 
+def test_what_is_offered_needs_no_repair(estate: Estate) -> None:
+    estate.note([ONE, TWO], 10.0)
+    estate.offered(ONE)
+    assert estate.confession() == [TWO]
+
+
 def test_what_is_remembered_is_bounded(estate: Estate) -> None:
     estate.note((number.to_bytes(8, "big") for number in range(TOUCHED_LIMIT)), 1.0)
     estate.note([ONE], 2.0)
