@@ -162,8 +162,8 @@ class Switching(Durable):
         gone = self._settled.take_all()
         self._above_lanes = 0
         while gone:
-            gone.pop()
-            yield []
+            if len(gone.pop()) > LOOKED_PER_PART:  # letting go of a large one takes a moment
+                yield []
 
     def _settle_part(self, spis: Iterator[int]) -> list[LeaseEntry]:
         told: list[LeaseEntry] = []
