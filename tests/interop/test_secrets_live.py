@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from ipsecha.lab import stage
-from ipsecha.lab.failover import wait_for_pair
+from ipsecha.lab.failover import protection, wait_for_pair
 from ipsecha.lab.loopback import on_loopback
 from ipsecha.lab.member import Member
 from ipsecha.lab.processes import run
@@ -39,6 +39,7 @@ def test_logs_and_answers_of_a_whole_life(tmp_path: Path) -> None:
         standby.wait_for("takeover", lambda member: member.role() == "active")
         active.start()
         active, standby = wait_for_pair(scene.members)
+        active.wait_for("protection", lambda member: protection(member) == "protected")
         active.switchover()
         standby.wait_for("switchover", lambda member: member.role() == "active")
         scene.peer.terminate(CONNECTION)
