@@ -234,7 +234,6 @@ class ModelGateway:
     def _discard(self, effect: fx.DiscardRecords) -> None:
         self.active = self.frozen = False
         self.discarded = True
-        self._inherited.clear()
         self.table.clear()
         self.uses.clear()
         for kept in (self._unshared, self._unacknowledged, self._wanting, self._private, self._exact, self._held):
@@ -359,7 +358,10 @@ class ModelGateway:
 
     def _inherit(self, effect: fx.Inherit) -> None:
         for record in map(_decode, effect.records):
-            if record.key in self.table or record.key in self._inherited:
+            if record.key in self._inherited:
+                continue
+            if record.key in self.table:
+                self.suspects.add(record.key)
                 continue
             self._inherited.add(record.key)
             record.out_ceiling += effect.above_lanes * LANE

@@ -195,10 +195,12 @@ class CommitLog:
 
     def tell(self, epoch: int, now: float) -> tuple[Frame, Sequence[LeaseEntry]] | None:
         """The next of it; None: that was all.  Nobody waits for what it holds to be granted: its receiver is in sync
-        only behind it."""
-        entries = next(self._ceilings, None) if self._ceilings is not None else None
+        only behind it.  Whatever the data plane raises ends the join."""
+        ceilings, self._ceilings = self._ceilings, None
+        entries = next(ceilings, None) if ceilings is not None else None
         if entries is None:
             return None
+        self._ceilings = ceilings
         number = self._next(now)
         self._parts.append(number)
         return leases_frame(epoch, number, entries), entries

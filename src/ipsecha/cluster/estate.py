@@ -7,8 +7,9 @@ other becomes its backup (``meeting``).  What that other one did meanwhile, the 
   lost updates (RFC 6027 section 3.6).
 * IKE SAs that it has made.  Their records go to the owner (``Bequest``), which uses them from then on.  Nobody else
   does: their maker stopped before it sent them, and will not begin again; it keeps them until the owner has answered,
-  and offers them again should the channel break.  The owner takes none a second time.  Outbound numbers go on where no
-  member can have come to.
+  and offers them again, to the same process, should the channel break.  The owner takes none a second time, and none
+  that it has had and ended itself; one that it has is repaired.  Outbound numbers go on where no member can have come
+  to.
 
 Where the records of the two go back to different cold starts, neither has anything of the other's, and all is left.
 
@@ -37,6 +38,7 @@ class Estate:
         self._offered: set[bytes] = set()
         self._since = 0.0
         self._bequest: fx.Bequeath | None = None  # under way
+        self._heir = b""  # boot id of the owner that it was offered to
 
     def owned(self) -> None:
         """This member is an owner."""
@@ -50,20 +52,28 @@ class Estate:
         if len(self._touched) < TOUCHED_LIMIT:
             self._touched.update(keys)
 
+    def touched(self, key: bytes) -> bool:
+        """Whether this record was changed, or withdrawn, while the other member may have been an owner."""
+        return key in self._touched
+
     def known(self) -> None:
         """A backup in sync knows everything."""
         self._touched.clear()
 
     def lost(self) -> None:
-        """This member's records are gone, or not to be believed: it has nothing to leave."""
-        self._owned, self._bequest = False, None
+        """This member's records are gone, or another's to use: it has nothing to leave."""
+        self._owned, self._bequest, self._heir = False, None, b""
         self._touched.clear()
         self._offered.clear()
 
-    def bequest(self, strangers: bool) -> fx.Bequeath | None:
+    def bequest(self, heir: bytes, strangers: bool) -> fx.Bequeath | None:
         """What to offer to the owner that stays, the same again if the channel breaks meanwhile; None: nothing.
+        ``heir``: its boot id; another process may have used what it was offered, and nobody knows how far.
         ``strangers``: its records go back to another cold start than ours."""
+        if self._bequest is not None and self._heir != heir:
+            self.lost()
         if self._bequest is None and self._owned:
+            self._heir = heir
             if strangers:
                 self._bequest = fx.Bequeath(None, 0.0)
             elif self._touched:
@@ -71,7 +81,7 @@ class Estate:
         return self._bequest
 
     def offered(self, key: bytes) -> None:
-        """This record is on its way to the owner that stays: nobody else has used the IKE SA."""
+        """This record is on its way to the owner that stays, which finds out whether it has the IKE SA itself."""
         self._offered.add(key)
 
     def confession(self) -> list[bytes]:

@@ -174,7 +174,7 @@ class Bequest(msgspec.Struct, array_like=True, frozen=True):
     know.  A member that does not know this frame lets them be made anew."""
 
     epoch: int
-    records: tuple[bytes, ...]
+    records: tuple[tuple[bytes, bytes], ...]  # by local IKE SPI
 
     def __repr__(self) -> str:  # records hold keys
         return f"Bequest(epoch {self.epoch:#x}, {len(self.records)} records)"

@@ -171,7 +171,7 @@ class Mirroring(PairMember):
         self.role = Role.MIRROR
         self.epoch, self.lineage = hello.epoch, hello.lineage
         self._mirror_applied = None
-        self._effects.append(fx.DiscardRecords())
+        self._discard()
         self._send_to(other, frames.Join(self.epoch))
 
     def _lose_owner(self, now: float) -> None:

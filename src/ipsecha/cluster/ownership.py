@@ -224,7 +224,8 @@ class Ownership:
 
     def _follow(self, partner: Hello, now: float) -> None:
         """Become the backup of the partner: give up our records first, then ask for its."""
-        bequest = None if self.settings.witness else self._estate.bequest(partner.lineage != self.lineage)
+        strangers = partner.lineage != self.lineage
+        bequest = None if self.settings.witness else self._estate.bequest(partner.boot_id, strangers)
         self.epoch, self.lineage = partner.epoch, partner.lineage
         self._followed = partner.boot_id
         self.role = Role.STANDBY
@@ -245,7 +246,7 @@ class Ownership:
         if self._bequeathing and self.role is Role.STANDBY and records:
             for key, _ in records:
                 self._estate.offered(key)
-            self._send(frames.Bequest(self.epoch, tuple(record for _, record in records)))
+            self._send(frames.Bequest(self.epoch, tuple(records)))
 
     def bequeathed(self) -> None:
         """The end of the answer to ``Bequeath``."""

@@ -48,7 +48,7 @@ __all__ = ["ERROR", "INFO", "WARNING", "PairMember", "PairSettings", "Role"]
 class PairMember(Judgement):
     """One of two members: inputs are method calls, outputs the ordered list of ``take_effects``."""
 
-    _inherited = 0  # records that an owner which gave up has left us, on this channel
+    _inherited = 0  # records that an owner which gives up has left us, on this channel
 
     # Inputs
 
@@ -79,6 +79,7 @@ class PairMember(Judgement):
 
     def channel_up(self, now: float) -> None:
         self.channel_is_up, self._greeted, self._quiet_ticks = True, False, 0
+        self._inherited = 0
         self.log.new_stream()
         self._say_hello(now)
 
@@ -294,7 +295,7 @@ class PairMember(Judgement):
 
     def _tell_of_heritage(self) -> None:
         if self._inherited:
-            self._report("inherited", f"{self._inherited} IKE SAs that {self._partner_name} has made go on here")
+            self._report("inherited", f"{self._partner_name} has left {self._inherited} IKE SAs: they go on here")
             self._inherited = 0
 
     def _on_ack(self, frame: frames.Ack, now: float) -> None:
@@ -351,8 +352,10 @@ class PairMember(Judgement):
 
     def _on_bequest(self, frame: frames.Bequest, now: float) -> None:
         if self.owns and frame.epoch == self.epoch:
-            self._inherited += len(frame.records)
-            self._effects.append(fx.Inherit(frame.records, lanes.CERTAIN))
+            ours = tuple(key for key, _ in frame.records if self._estate.touched(key))
+            new = tuple(record for key, record in frame.records if not self._estate.touched(key))
+            self._inherited += len(new)
+            self._effects += [fx.Suspect(ours), fx.Inherit(new, lanes.CERTAIN)]
 
     def _on_pulse(self, frame: frames.Pulse, now: float) -> None:
         self.counters["pulses-in"] += 1  # it has arrived: that is all

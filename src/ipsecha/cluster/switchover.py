@@ -50,6 +50,7 @@ class Switchover(Ownership):
         self.role = Role.STANDBY
         self.in_sync, self._owned = True, False
         self._has_owned = False
+        self._estate.lost()
         self._followed = self.partner.boot_id if self.partner is not None else b""
         self._applied = None
         self._dismissal = 0
@@ -62,6 +63,7 @@ class Switchover(Ownership):
 
     def _refused_handover(self, reason: str, now: float) -> None:
         """The partner certainly did not take over: go on; the backup joins anew."""
+        self._estate.note(self.log.unacknowledged, now - self.log.oldest_age(now))
         self._alone(False, now)
         self._effects.append(fx.Released(self.log.number))
         self._become_active(0, self.rivalry.leasing, same_epoch=True)

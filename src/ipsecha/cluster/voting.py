@@ -41,6 +41,8 @@ class Voting(Restoring):
         self._waiting_ticks = 0
         self._told_epoch = 0
         self._told_unreachable = False
+        self._returning: Request | None = None  # the claim whose vote we have no use for
+        self._outgrowing = 0  # the epoch that the witness was told before we take it
 
     # Input
 
@@ -74,8 +76,8 @@ class Voting(Restoring):
         if granted and self._is_wanted(claim):
             self._granted(claim, now)
         elif granted:
-            data = self.witness.request(Kind.RETURN, claim.epoch, claim.base, claim.lineage)
-            self._effects.append(fx.AskWitness(data))
+            self._returning = claim
+            self._return_vote()
             if self._proof:
                 self._proof = False
                 self._decide(True, now)
@@ -259,26 +261,40 @@ class Voting(Restoring):
                 data = self.witness.request(Kind.TELL, self.epoch, self.epoch, self.lineage)
             if data is not None:
                 self._effects.append(fx.AskWitness(data))
+                self._return_vote()
             self._outgrow_the_dead()
         self._mind_the_claim(now)
+
+    def _return_vote(self) -> None:
+        """As long as the witness has us in an epoch that we did not take: our partner would be refused when we die."""
+        assert self.witness is not None
+        claim, line = self._returning, self.witness.line
+        if claim is None or line is None:
+            return
+        if self.witness.claim is not None or line.epoch != claim.epoch or line.holder != self._boot_id:
+            self._returning = None
+            return
+        data = self.witness.request(Kind.RETURN, claim.epoch, claim.base, claim.lineage)
+        self._effects.append(fx.AskWitness(data))
 
     def _outgrow_the_dead(self) -> None:
         """Both of us have begun anew, below an epoch that the witness was told by a process that is no more: our backup
         would be refused when we die.  It joins again in an epoch above that line.  The witness is told of that epoch
         before it is taken: a later process of ours must not take it again (invariant I1)."""
         assert self.witness is not None
-        line = self.witness.line
-        if line is None or line.epoch <= self.epoch or self.log.backup is not BackupState.IN_SYNC:
+        line, in_sync = self.witness.line, self.log.backup is BackupState.IN_SYNC
+        if line is None or line.epoch <= self.epoch or not in_sync or len(self.settings.members) > 2:
             return
         if self.role is not Role.ACTIVE or not self.channel_is_up or self.partner is None:
             return
-        if line.holder == self._boot_id:
+        if line.holder == self._boot_id and line.epoch == self._outgrowing:
             self.epoch, self._highest_epoch = line.epoch, max(self._highest_epoch, line.epoch)
             self._effects.append(fx.RaiseEpoch(self.epoch))
             self._reset_channel("an epoch above the witness's line")
-        elif line.holder != self.partner.boot_id:
-            epoch = next_epoch(max(self._highest_epoch, line.epoch), self.settings.index)
-            self._effects.append(fx.AskWitness(self.witness.request(Kind.TELL, epoch, epoch, self.lineage)))
+        elif line.holder not in (self._boot_id, self.partner.boot_id):
+            self._outgrowing = next_epoch(max(self._highest_epoch, line.epoch), self.settings.index)
+            data = self.witness.request(Kind.TELL, self._outgrowing, self._outgrowing, self.lineage)
+            self._effects.append(fx.AskWitness(data))
 
     def _mind_the_claim(self, now: float) -> None:
         assert self.witness is not None

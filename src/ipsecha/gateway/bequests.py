@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import msgspec
+
 from ipsecha.cluster import effects as fx
 from ipsecha.cluster.pair import PairMember
 from ipsecha.gateway.core import Gateway
@@ -49,14 +51,23 @@ class Bequests:
         self._gateway.wake()
 
     def _record(self, local_spi: bytes) -> Sequence[tuple[bytes, bytes]]:
-        """None for an SA that is gone or about to go, or that the other member has had, too."""
+        """Nothing for an SA that is gone or about to go, that the other member has had, too, or that cannot be read."""
         sas = self._gateway.endpoint.sas
-        sa = sas.peek(local_spi) if local_spi in sas else None
+        try:
+            sa = sas.peek(local_spi) if local_spi in sas else None
+        except msgspec.DecodeError as fault:
+            self._gateway.faults.note("a bequest", fault)
+            return ()
         if sa is None or sa.flags & LEAVING or sa.created_at < self._since:
             return ()
         return ((local_spi, encode_record(sa)),)
 
     def inherit(self, effect: fx.Inherit, now: float) -> None:
-        """Raises msgspec.DecodeError for a record that makes no sense."""
-        sas = [decode_record(record) for record in effect.records]
+        """A record that makes no sense is left out: its peer sets up anew."""
+        sas = []
+        for record in effect.records:
+            try:
+                sas.append(decode_record(record))
+            except msgspec.DecodeError as fault:
+                self._gateway.faults.note("a bequest", fault)
         self._gateway.endpoint.inherit(sas, effect.above_lanes, now)

@@ -356,10 +356,15 @@ class PairSide:
             self.state_file.when_marked(self._end_join)
 
     def _end_join(self) -> None:
-        if self.member.log.closing:
-            self._now = self.gateway.clock.now()
+        if not self.member.log.closing:
+            return
+        self._now = self.gateway.clock.now()
+        try:
             self.member.close_join(self.gateway.plane.lease_in_parts(), self._now)
-            self.gateway.wake()
+        except Exception as fault:  # the disk may have called: nobody else contains it
+            self.gateway.faults.note("the end of a join", fault)
+            self.channel.reset()
+        self.gateway.wake()
 
     # Saved state
 

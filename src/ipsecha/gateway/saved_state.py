@@ -18,7 +18,7 @@ from ipsecha.gateway.state_file import StateFile
 from ipsecha.ike.flags import CHANGING, OPEN
 from ipsecha.model.errors import ClusterError
 from ipsecha.model.leases import RESTORED_IN
-from ipsecha.model.records import Exchange, ExchangeKind, IkeSa, decode_record
+from ipsecha.model.records import ChildState, Exchange, ExchangeKind, IkeSa, Task, decode_record
 
 log = logging.getLogger("ipsecha")
 
@@ -100,10 +100,22 @@ def _move_to_bounds(sa: IkeSa, bounds: dict[int, tuple[int, int]]) -> None:
 
 def _make_no_child_again(sa: IkeSa) -> None:
     """A request for a child SA that was in flight may have been answered after the record was saved, and that child SA
-    used: its answer would make it a second time, with the same keys, and numbers from the beginning (I2, I3).  It only
-    tells which request the peer expects next; the peer's child SA is deleted when it shows."""
+    used: its answer would make it a second time, with the same keys, and numbers from the beginning (I2, I3).
+
+    So the answer only tells which request the peer expects next; what the peer may have made is deleted, and the
+    request made anew.
+    """
     exchange = sa.exchange
-    if exchange is not None and exchange.kind in (ExchangeKind.NEW_CHILD, ExchangeKind.REKEY_CHILD):
+    if exchange is None or exchange.kind not in (ExchangeKind.NEW_CHILD, ExchangeKind.REKEY_CHILD):
+        return
+    old = sa.child_by_inbound_spi(exchange.old_spi)
+    if old is not None and old.state == ChildState.REKEYING:
+        old.state = ChildState.ESTABLISHED
+    made = Task(ExchangeKind.DELETE_CHILD, int.from_bytes(exchange.new_spi, "big"), exchange.child, orphan=True)
+    again = exchange.task or Task(exchange.kind, exchange.old_spi, exchange.child)
+    sa.queue = (made, again, *sa.queue)
+    sa.exchange = None
+    if len(exchange.request) == 1:  # in a probe each datagram is a request of its own, and fragments are none
         sa.exchange = Exchange(
             ExchangeKind.PROBE, exchange.message_id, exchange.request, exchange.started_at, new_spi=exchange.new_spi
         )

@@ -87,7 +87,7 @@ class IkeEndpoint(Configured):
         self.keepalives: dict[bytes, float] = {}  # next keepalive, by local SPI, where we are behind a NAT
         self.failures: dict[str, int] = {}  # attempts in a row that came to nothing, by connection
         self.resting: dict[tuple[str, str], float] = {}  # packets ask in vain so long; by connection and child (or "")
-        self.inherited: set[bytes] = set()  # local SPIs of IKE SAs that another owner has left us
+        self.inherited: set[bytes] = set()  # local SPIs of IKE SAs that another owner has ever left to this process
         self.asked_sync: set[tuple[bytes, int]] = set()  # local SPI and kind (RFC 6311), since we became the owner
         self.held: set[str] = set()  # connections that the operator has taken down
         self.request_handlers = exchanges.REQUEST_HANDLERS
@@ -373,7 +373,6 @@ class IkeEndpoint(Configured):
         """Own nothing, know nothing: the records are stale, or another member's.  The data plane is to forget all child
         SAs.  Gives the tables as they were, to be let go of little by little."""
         self.deactivate()
-        self.inherited.clear()
         for spi in tuple(self.initiations):
             initiation_records.forget(self, spi)
         self.end_step()

@@ -317,7 +317,7 @@ def _stands_for(other: IkeSa, doomed: IkeSa) -> bool:
     return (
         other is not doomed
         and other.created_at > doomed.created_at
-        and other.remote[0] == doomed.remote[0]
+        and other.remote == doomed.remote
         and not other.flags & (LEAVING | OPEN)
     )
 

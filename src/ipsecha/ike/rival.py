@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from ipsecha.ike import repair_children
+from ipsecha.ike import repair_children, standby
 from ipsecha.ike.flags import CHANGING, LEAVING, OPEN
 from ipsecha.ike.message import IV_COUNTER_BITS
 from ipsecha.model.effects import InstallChild, UpdateChild
@@ -47,16 +47,19 @@ def mark(endpoint: IkeEndpoint, spis: Iterable[bytes]) -> list[bytes]:
 
 
 def inherit(endpoint: IkeEndpoint, sas: Iterable[IkeSa], above_lanes: int) -> list[bytes]:
-    """Take over those that we do not have; gives their SPIs."""
-    inherited = []
+    """Take over those that we do not have, and repair those that we have: both of us may have used them.  Gives the
+    SPIs of all these."""
+    inherited, known = [], []
     for sa in sas:
-        if sa.local_spi in endpoint.sas or sa.local_spi in endpoint.inherited:
+        if sa.local_spi in endpoint.inherited:
             continue  # offered again, or ended since: numbers must not begin again
-        if _fits(endpoint, sa):
+        if sa.local_spi in endpoint.sas:
+            known.append(sa.local_spi)
+        elif _fits(endpoint, sa):
             _take(endpoint, sa, above_lanes)
             endpoint.inherited.add(sa.local_spi)
             inherited.append(sa.local_spi)
-    return inherited
+    return inherited + mark(endpoint, known)
 
 
 def _fits(endpoint: IkeEndpoint, sa: IkeSa) -> bool:
@@ -85,6 +88,7 @@ def _take(endpoint: IkeEndpoint, sa: IkeSa, above_lanes: int) -> None:
             holders[child.spi_in] = holder
             keep_ceilings(child, known)
             endpoint.emit(UpdateChild(sa, child))
+    standby.reserve_offer(endpoint, sa)
     endpoint.add_sa(sa)  # before its predecessor: whoever follows the records sees the child SAs move, not vanish
     for spi_in, holder in holders.items():
         holder.children = tuple(child for child in holder.children if child.spi_in != spi_in)

@@ -40,10 +40,15 @@ def adopt(endpoint: IkeEndpoint, sa: IkeSa) -> None:
         # Always told of a known child: the data plane and the tables must hold one and the same object, since the
         # ceilings are raised in it.
         endpoint.emit(InstallChild(sa, child) if known is None else UpdateChild(sa, child))
+    reserve_offer(endpoint, sa)
+    endpoint.put_into_tables(sa)
+
+
+def reserve_offer(endpoint: IkeEndpoint, sa: IkeSa) -> None:
+    """The inbound SPI that the peer may have made a child SA with is given to no other."""
     offer = _offer(sa)
     if offer:
-        endpoint.child_index.setdefault(offer, spi)
-    endpoint.put_into_tables(sa)
+        endpoint.child_index.setdefault(offer, sa.local_spi)
 
 
 def _offer(sa: IkeSa) -> int:

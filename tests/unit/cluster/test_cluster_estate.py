@@ -7,7 +7,7 @@ import pytest
 from ipsecha.cluster.commit_log import BackupState, CommitLog
 from ipsecha.cluster.estate import MARGIN_S, TOUCHED_LIMIT, Estate
 
-ONE, TWO = b"1" * 8, b"2" * 8
+ONE, TWO, HEIR = b"1" * 8, b"2" * 8, b"heir"
 
 
 @pytest.fixture
@@ -18,13 +18,13 @@ def estate() -> Estate:
 
 
 def test_who_has_never_owned_leaves_nothing() -> None:
-    assert Estate().bequest(strangers=True) is None
+    assert Estate().bequest(HEIR, strangers=True) is None
 
 
 def test_what_was_changed_since_the_first_change_is_offered(estate: Estate) -> None:
     estate.note([ONE], 10.0)
     estate.note([TWO], 20.0)
-    bequest = estate.bequest(strangers=False)
+    bequest = estate.bequest(HEIR, strangers=False)
     assert bequest is not None
     assert bequest.keys == (ONE, TWO)
     assert bequest.since == 10.0 - MARGIN_S
@@ -33,21 +33,21 @@ def test_what_was_changed_since_the_first_change_is_offered(estate: Estate) -> N
 def test_a_backup_in_sync_knows_everything(estate: Estate) -> None:
     estate.note([ONE], 10.0)
     estate.known()
-    assert estate.bequest(strangers=False) is None
+    assert estate.bequest(HEIR, strangers=False) is None
     assert estate.confession() == []
 
 
 def test_between_strangers_everything_is_left(estate: Estate) -> None:
-    bequest = estate.bequest(strangers=True)
+    bequest = estate.bequest(HEIR, strangers=True)
     assert bequest is not None
     assert bequest.keys is None
 
 
 def test_the_same_is_offered_again_though_the_lineage_has_been_adopted(estate: Estate) -> None:
-    first = estate.bequest(strangers=True)
-    assert estate.bequest(strangers=False) is first
+    first = estate.bequest(HEIR, strangers=True)
+    assert estate.bequest(HEIR, strangers=False) is first
     estate.lost()
-    assert estate.bequest(strangers=True) is None
+    assert estate.bequest(HEIR, strangers=True) is None
 
 
 def test_what_is_offered_needs_no_repair(estate: Estate) -> None:
@@ -73,3 +73,10 @@ def test_changes_that_a_silent_backup_has_not_acknowledged_are_known() -> None:
     assert log.oldest_age(5.0) == 3.0
     log.reset(BackupState.ABSENT)
     assert log.unacknowledged == []
+
+
+def test_another_process_of_the_heir_is_offered_nothing(estate: Estate) -> None:
+    """The one before may have used what it was offered."""
+    assert estate.bequest(HEIR, strangers=True) is not None
+    assert estate.bequest(b"another", strangers=True) is None
+    assert estate.bequest(HEIR, strangers=True) is None

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ipsecha.cluster.effects import AskWitness, ResetChannel, SendBeat, SendFrame
+from ipsecha.cluster.effects import AskWitness, ResetChannel, ResetWitness, SendBeat, SendFrame
 from ipsecha.cluster.epoch import EPOCH_LIMIT
-from ipsecha.cluster.frames import Hello, Join, encode_frame
+from ipsecha.cluster.frames import Hello, Join, Pulse, encode_frame
 from ipsecha.cluster.journal import Opening
 from ipsecha.cluster.pair import PairMember, PairSettings
 from ipsecha.cluster.witness import Kind, Ledger, Line, Reply, Request, WitnessClient
@@ -276,3 +276,26 @@ def test_owners_that_begin_anew_outgrow_the_word_of_a_dead_one() -> None:
     effects = alpha.take_effects()
     assert alpha.epoch == box.line.epoch > E3 << 8
     assert any(isinstance(effect, ResetChannel) for effect in effects)
+
+
+def test_a_vote_of_no_use_is_returned_until_the_witness_knows() -> None:
+    """Else the partner would be refused when its owner dies, because of an epoch that nobody has taken."""
+    box, settings = ledger(Line(E1, A, "alpha", E1)), PairSettings("berlin", ("alpha", "beta"), 1, witness=True)
+    beta = PairMember(settings, lambda count: bytes(range(count)))
+    beta.start(0.0, 1.0)
+    beta.witness_up(0.0)
+    beta.channel_up(0.0)
+    beta.receive_frame(encode_frame(Hello(1, "berlin", 0, A, True, E1, 2, bytes(32), 0.0, E1)), 0.0)
+    assert beta.witness is not None
+    beta.witness_answer(box.answer("beta", beta.witness.ask(E2, E1, E1)), 0.1)  # its owner is there again
+    assert box.line.epoch == E2
+    beta.take_effects()  # the RETURN is lost
+    for tick in range(2, 200):
+        beta.handle_timer(tick / 10)
+        for effect in beta.take_effects():
+            if isinstance(effect, AskWitness):
+                beta.witness_answer(box.answer("beta", effect.data), tick / 10)
+            elif isinstance(effect, ResetWitness):
+                beta.witness_up(tick / 10)
+        beta.receive_frame(encode_frame(Pulse(E1)), tick / 10)
+    assert box.line.epoch == E1

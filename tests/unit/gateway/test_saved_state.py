@@ -40,3 +40,5 @@ def test_a_child_sa_whose_request_was_saved_is_not_made_a_second_time() -> None:
     pair.run()
     pair.advance(3.0)
     assert not made & {child.spi_in for sa in side.endpoint.sas.values() for child in sa.children}
+    assert [child.state for child in side.sa.children] == [ChildState.ESTABLISHED]
+    assert {child.spi_out for child in side.sa.children} == {child.spi_in for child in pair.right.sa.children}

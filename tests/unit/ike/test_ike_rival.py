@@ -66,11 +66,13 @@ def test_none_is_inherited_twice_though_it_has_ended_meanwhile(pair: Pair) -> No
     assert not endpoint.sas
 
 
-def test_what_we_have_stays_as_it_is(pair: Pair) -> None:
+def test_what_we_have_is_repaired(pair: Pair) -> None:
+    """Both have used it: its maker did not know that we had received it."""
     sa = pair.left.sa
-    before = encode_record(sa)
+    ceiling = sa.children[0].out_ceiling
     pair.left.endpoint.inherit([copy(sa)], LANES, pair.now)
-    assert encode_record(pair.left.sa) == before
+    assert sa.local_spi in pair.left.endpoint.suspects
+    assert sa.children[0].out_ceiling == ceiling
 
 
 def test_child_sas_of_a_rekeyed_ike_sa_move(pair: Pair) -> None:
