@@ -118,6 +118,44 @@ def test_nor_is_anything_lost_between_strangers(seed: int) -> None:
     assert not _lost(World(seed), strangers=True)
 
 
+def test_who_has_handed_over_leaves_nothing() -> None:
+    """A backup's records are its owner's, who may have used more of them than it has heard."""
+    world = World(0)
+    world.start(0)
+    world.start(1)
+    world.run(3.0)
+    owner = next(node for node in world.nodes if node.member.owns)
+    assert owner.member._estate.bequest(b"heir", strangers=True) is not None
+    world.ask(owner.index, PairMember.switchover)
+    world.run(1.0)
+    assert owner.member.role is Role.STANDBY
+    assert owner.member._estate.bequest(b"heir", strangers=True) is None
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_what_both_had_is_repaired_though_it_is_offered(seed: int) -> None:
+    """Its maker had not heard that the other one had received it."""
+    world = World(seed)
+    world.start(0)
+    world.start(1)
+    world.run(3.0)
+    owner = next(node for node in world.nodes if node.member.owns)
+    backup = world.nodes[1 - owner.index]
+    owner.gateway.create(1000)
+    world._carry_out(owner)
+    while 1000 not in backup.gateway.table:
+        world.run(0.0002)
+    for way in world.blocked:  # its acknowledgement does not arrive
+        world.block(*way)
+    world.run(2.0)
+    for node in (owner, backup):
+        node.gateway.message(1000)
+        world._carry_out(node)
+    settle(world)
+    winner = next(node for node in world.nodes if node.member.owns)
+    assert 1000 in winner.gateway.suspects
+
+
 def test_a_loser_that_leaves_nothing_is_found_out() -> None:
     assert all(_lost(World(seed, member=Miser)) for seed in range(3))
 

@@ -47,6 +47,15 @@ def test_an_owner_is_followed(gamma: SeatedMember) -> None:
     assert any(isinstance(one, fx.DiscardRecords) for one in effects)
 
 
+def test_a_mirror_has_nothing_left_to_leave(gamma: SeatedMember) -> None:
+    """It was an owner, and was about to bequeath: what it is sent from now on is another's."""
+    gamma._estate.owned()
+    gamma._bequeathing = True
+    hear(gamma, 0, standing(active=True))
+    assert not gamma._bequeathing
+    assert gamma._estate.bequest(b"heir", strangers=True) is None
+
+
 @pytest.mark.parametrize(
     "frame",
     [
