@@ -115,20 +115,27 @@ def crash_in_mid_rekey() -> str:
 
 
 def split_brain_and_heal() -> str:
-    """Both paths between the members are cut while both live: two owners, for as long as that lasts, in lanes of their
-    own. When the cut is healed one of them remains at once; the other gives its records up and becomes its backup."""
+    """The network is cut in two while both members live: two owners, for as long as that lasts, in lanes of their own;
+    the peer is at a's side, and rekeys its IKE SA there. When the cut is healed b remains at once; a gives it what only
+    a has, and becomes its backup. The tunnel goes on."""
     dialogue = Dialogue()
+    world, site = dialogue.world, dialogue.peer.site
     dialogue.packets()
-    dialogue.narrator.title("all paths between a and b are cut")
-    for path, receiver in dialogue.world.synch.blocked:
-        dialogue.world.synch.block(path, receiver)
+    dialogue.narrator.title("all paths between a and b are cut, and the peer reaches a")
+    for path, receiver in world.synch.blocked:
+        world.synch.block(path, receiver)
+    world.network.sides[site.address] = dialogue.a.host
     dialogue.run(0.6)
-    dialogue.narrator.title("packets for the peer come to both; the peer's reach whoever announced the address last")
-    dialogue.world._send(dialogue.a.host, CLUSTER_INNER, dialogue.peer.site.inner, 3)
+    dialogue.narrator.title("the peer rekeys its IKE SA")
+    for spi in list(dialogue.peer.endpoint.sas):
+        dialogue.peer.ask(dialogue.peer.endpoint.rekey_ike, spi, dialogue.peer.now())
+    dialogue.run(0.1)
+    dialogue.narrator.title("packets to the peer come to both; those of the peer reach a")
+    world._send(dialogue.a.host, CLUSTER_INNER, site.inner, 3)
     dialogue.packets()
     dialogue.narrator.title("the cut is healed")
-    peace(dialogue.world, dialogue.a)
-    dialogue.run(3.0)
+    peace(world, dialogue.a)
+    dialogue.run(4.0)
     dialogue.narrator.title("packets: there is one owner again, and a backup in sync")
     dialogue.packets(20)
     return dialogue.narrator.end()

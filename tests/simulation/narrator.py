@@ -146,7 +146,11 @@ class Narrator:
         if isinstance(frame, frames.Leases):
             entries = frames.unpack_leases(frame.packed)
             ceilings = (f"{entry.spi_in:08x} in {entry.in_ceiling}, out {entry.out_ceiling}" for entry in entries)
-            return f"leases {frame.number}: {'; '.join(ceilings)}"
+            return f"leases {frame.number}: {'; '.join(ceilings) or 'nothing more'}"
+        if isinstance(frame, frames.Bequest):
+            return f"bequest: {', '.join(self._change(*record) for record in frame.records)}"
+        if isinstance(frame, frames.Touched):
+            return f"touched: IKE SA {', '.join(key[:3].hex() for key in frame.keys)}"
         if isinstance(frame, frames.Handover):
             entries = frames.unpack_leases(frame.packed)
             used = (f"{entry.spi_in:08x} in {entry.in_ceiling}, out {entry.out_ceiling}" for entry in entries)
