@@ -153,12 +153,8 @@ class PowerWorld(World):
         saved_state.restore_saved(node.side, saved, self.power_variant.trusted, WAIT_S)
 
     def activated(self, node: MemberNode, epoch: int) -> None:
-        self.restored += self.is_restored(node)
+        self.restored += node.plane._sad._above_lanes == lanes.RESTORED
         super().activated(node, epoch)
-
-    @staticmethod
-    def is_restored(node: MemberNode) -> bool:
-        return node.plane._sad._above_lanes == lanes.RESTORED
 
     # Power
 
@@ -309,7 +305,8 @@ def _return(world: PowerWorld) -> None:
         return  # without records nobody begins alone beside a witness that knows of an owner
     if world.owner is None:
         world.record.violation("stuck", f"nobody is owner {world.time - began:.1f} s after the power is back")
-    if how != "alone" and expected is not None and (world.record.lost_at >= began or world.time > began + BACK_S):
+    back_s = BACK_S + max(disk.latency_s for disk in world.disks)  # a file is used up before it is used
+    if how != "alone" and expected is not None and (world.record.lost_at >= began or world.time > began + back_s):
         world.record.violation("lost", f"{'ab'[expected]} had saved its SAs, and they are not used")
     world.run(0.0)
 
