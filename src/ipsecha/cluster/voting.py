@@ -189,6 +189,7 @@ class Voting(Restoring):
         highest = max(self._highest_epoch, self.epoch, self._first_epoch)
         if self.witness.line is not None:
             highest = max(highest, self.witness.line.epoch)
+        self._returning = None  # it may be the same epoch again
         epoch = make_epoch((highest >> MEMBER_BITS) + 2, self.settings.index)
         data = self.witness.ask(epoch, base, self.lineage)
         if self.witness.connected:

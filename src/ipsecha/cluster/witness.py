@@ -91,6 +91,7 @@ class Ledger:
         self.members = members
         self.line = line
         self._returns: dict[str, tuple[bytes, int]] = {}  # by member: boot id and number of the last RETURN
+        self._claims: dict[str, tuple[bytes, int]] = {}  # and of the last claim that won
 
     def answer(self, member: str, data: bytes) -> bytes:
         """The reply to one message of ``member``, as its certificate names it.
@@ -113,27 +114,31 @@ class Ledger:
         own = self.line.holder == request.boot_id
         mine = own and self.line.epoch == request.epoch
         if request.kind == Kind.CLAIM:
-            if self._is_late(member, request):
+            if _is_late(request, self._returns.get(member)):
                 return mine
             based = (own and request.base > 0) or self.line.epoch <= request.base
             if based and max(self.line.epoch, request.base) < request.epoch:
                 self.line = Line(request.epoch, request.boot_id, member, request.lineage)
+                self._claims[member] = (request.boot_id, request.number)
                 return True
         elif request.kind == Kind.TELL:
             if self.line.epoch < request.epoch:
                 self.line = Line(request.epoch, request.boot_id, member, request.lineage)
                 return True
         elif request.kind == Kind.RETURN:
+            if _is_late(request, self._claims.get(member)):
+                return False
             self._returns[member] = (request.boot_id, request.number)
             if not mine:
                 return False
             self.line = Line(request.base, b"", member if request.base else "", request.lineage if request.base else 0)
         return mine
 
-    def _is_late(self, member: str, request: Request) -> bool:
-        """Whether this is a copy, on its way on an older connection, of a claim whose vote has been returned."""
-        boot_id, number = self._returns.get(member, (b"", 0))
-        return boot_id == request.boot_id and request.number < number
+
+def _is_late(request: Request, last: tuple[bytes, int] | None) -> bool:
+    """Whether this was on its way on an older connection, and what was said behind it has been heeded: a copy of a
+    claim whose vote was returned, or the return of a vote that was claimed again."""
+    return last is not None and last[0] == request.boot_id and request.number < last[1]
 
 
 class WitnessClient:

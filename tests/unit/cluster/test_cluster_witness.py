@@ -99,6 +99,15 @@ def test_a_copy_of_a_claim_whose_vote_was_returned_wins_nothing() -> None:
     assert granted(box, "beta", asked(Kind.CLAIM, B, E2, E1, number=3))
 
 
+def test_a_late_return_does_not_undo_a_vote_that_was_claimed_again() -> None:
+    box = ledger(Line(E1, A, "alpha", E1))
+    assert granted(box, "beta", asked(Kind.CLAIM, B, E2, E1, number=1))
+    assert granted(box, "beta", asked(Kind.RETURN, B, E2, E1, number=2))
+    assert granted(box, "beta", asked(Kind.CLAIM, B, E2, E1, number=3))
+    assert not granted(box, "beta", asked(Kind.RETURN, B, E2, E1, number=2))
+    assert box.line.epoch == E2
+
+
 @pytest.mark.parametrize(
     ("member", "data"),
     [
