@@ -12,6 +12,8 @@ from simulation.faults import divide, peace
 from simulation.gateways import PeerNode
 from simulation.world import Variant, World
 
+pytestmark = pytest.mark.slow
+
 Story = Callable[[World, PeerNode], None]
 
 

@@ -10,6 +10,8 @@ import pytest
 from simulation.broken import BROKEN
 from simulation.table import noticed_by
 
+pytestmark = pytest.mark.slow
+
 TESTED_BESIDE = ("pair", "witness", "mirrors", "mirrors-witness")
 NAMES = [name for name, broken in BROKEN.items() if broken.level not in TESTED_BESIDE]
 

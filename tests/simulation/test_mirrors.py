@@ -13,6 +13,8 @@ from simulation.broken import BROKEN
 from simulation.table import noticed_by
 from simulation.variants_mirrors import MIRROR_VARIANTS
 
+pytestmark = pytest.mark.slow
+
 SEEDS, BATCH = 120, 40
 NAMES = [name for name, broken in BROKEN.items() if broken.level.startswith("mirrors")]
 

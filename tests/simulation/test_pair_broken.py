@@ -15,6 +15,8 @@ from simulation.broken import BROKEN
 from simulation.table import noticed_by
 from simulation.variants_pair import PAIR_VARIANTS, kinds_of
 
+pytestmark = pytest.mark.slow
+
 NAMES = [name for name, broken in BROKEN.items() if broken.level == "pair"]
 
 

@@ -10,6 +10,8 @@ import pytest
 
 from simulation.power import judged_power
 
+pytestmark = pytest.mark.slow
+
 SEEDS = 40
 BATCH = 10
 
