@@ -135,8 +135,8 @@ class Suspect(msgspec.Struct, frozen=True):
 
 
 class Bequeath(msgspec.Struct, frozen=True):
-    """The owner that stays cannot know the IKE SAs that we made since ``since`` (None: any that we have): call
-    ``PairMember.bequeath`` with the records of those among ``keys``, a part at a time, and at the end
+    """The owner that stays cannot know the IKE SAs that we made since ``since``: call ``PairMember.bequeath`` with the
+    records of those among ``keys`` (None: of all that we have), a part at a time, and at the end
     ``PairMember.bequeathed``."""
 
     keys: tuple[bytes, ...] | None

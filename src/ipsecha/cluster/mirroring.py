@@ -16,7 +16,6 @@ from ipsecha.cluster.frames import Change, Frame, Hello, Standing
 from ipsecha.cluster.mirror import MirrorSource
 from ipsecha.cluster.ownership import WARNING, PairSettings, Role, Write
 from ipsecha.cluster.pair import PairMember
-from ipsecha.model.leases import Leasing
 from ipsecha.model.records import LeaseEntry
 from ipsecha.model.spi import Entropy
 
@@ -151,17 +150,11 @@ class Mirroring(PairMember):
     def _on_join(self, frame: frames.Join, now: float) -> None:
         """The backup was away and joins anew: where there is a mirror in sync, that one is the backup from now on."""
         ready = any(other.source.state is BackupState.IN_SYNC for other in self.mirrors())
-        fits = frame.epoch == self.epoch and self.role is Role.ACTIVE and self.partner is not None
-        if not ready or not fits or self._verdict_pending:
+        fits = frame.epoch == self.epoch and self.role is Role.ACTIVE
+        if self.partner is None or not ready or not fits or self._verdict_pending:
             super()._on_join(frame, now)
-            return
-        assert self.partner is not None
-        self._insists = self._proof = False
-        self._dismissal = 0
-        innocent = self.rivalry.heir == self.partner.boot_id and not self.rivalry.doubt
-        self.log.reset(BackupState.ABSENT)
-        self._effects.append(fx.Released(self.log.number))
-        self._effects.append(fx.SetLeasing(Leasing.FREE, self._end_rivalry(innocent), gradually=True))
+        else:
+            self._take_back(self.partner, BackupState.ABSENT)
 
     # A mirror and its owner
 

@@ -267,6 +267,10 @@ class Ownership:
         for first in range(0, len(touched), TOUCHED_PART):
             self._send(frames.Touched(self.epoch, tuple(touched[first : first + TOUCHED_PART])))
 
+    def _note_unacknowledged(self, now: float) -> None:
+        """Before the log forgets them: the backup may have received these changes, or not."""
+        self._estate.note(self.log.unacknowledged, now - self.log.oldest_age(now))
+
     def _discard(self) -> None:
         self._bequeathing = False
         self._estate.lost()
@@ -276,7 +280,7 @@ class Ownership:
         """``leave``: to go on although nothing is proven, from the witness or the operator."""
         self._dismissal = 0
         if not proof and self.rivalry.exists:
-            self._estate.note(self.log.unacknowledged, now - self.log.oldest_age(now))
+            self._note_unacknowledged(now)
         self.log.reset(BackupState.ABSENT)
         self._effects.append(fx.Released(self.log.number))
         self.alone_since = now if self.alone_since is None else self.alone_since

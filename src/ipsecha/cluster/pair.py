@@ -284,14 +284,18 @@ class PairMember(Judgement):
             return
         if self._verdict_pending:
             return  # its former process may have gone on with our SAs: a hello follows when the witness has answered
-        self._insists = self._proof = False  # whoever was dead or silent before, this one lives
         self._tell_of_heritage()
-        innocent = self.rivalry.heir == self.partner.boot_id and not self.rivalry.doubt
+        self._take_back(self.partner, BackupState.JOINING)
+        self._effects.append(fx.TakeSnapshot())
+
+    def _take_back(self, partner: Hello, backup: BackupState) -> None:
+        """The partner has given up its records: nobody else uses our numbers.  ``backup``: what it is from here on."""
+        self._insists = self._proof = False  # whoever was dead or silent before, this one lives
+        innocent = self.rivalry.heir == partner.boot_id and not self.rivalry.doubt
         self._dismissal = 0
-        self.log.reset(BackupState.JOINING)
+        self.log.reset(backup)
         self._effects.append(fx.Released(self.log.number))
         self._effects.append(fx.SetLeasing(Leasing.FREE, self._end_rivalry(innocent), gradually=True))
-        self._effects.append(fx.TakeSnapshot())
 
     def _tell_of_heritage(self) -> None:
         if self._inherited:

@@ -63,7 +63,7 @@ class Switchover(Ownership):
 
     def _refused_handover(self, reason: str, now: float) -> None:
         """The partner certainly did not take over: go on; the backup joins anew."""
-        self._estate.note(self.log.unacknowledged, now - self.log.oldest_age(now))
+        self._note_unacknowledged(now)
         self._alone(False, now)
         self._effects.append(fx.Released(self.log.number))
         self._become_active(0, self.rivalry.leasing, same_epoch=True)
