@@ -39,7 +39,17 @@ MOVING = (1,)
 class Use:
     """One SA while this gateway uses it."""
 
-    __slots__ = ("accepted", "floor", "in_limit", "in_requested", "lane_end", "next_out", "out_limit", "out_requested")
+    __slots__ = (
+        "accepted",
+        "asked",
+        "floor",
+        "in_limit",
+        "in_requested",
+        "lane_end",
+        "next_out",
+        "out_limit",
+        "out_requested",
+    )
 
     def __init__(self, floor: int, out_used: int, record: Record) -> None:
         self.floor = floor
@@ -48,6 +58,13 @@ class Use:
         self.in_limit = self.in_requested = record.in_ceiling
         self.out_limit = self.out_requested = record.out_ceiling
         self.lane_end = 0
+        self.asked = 0, 0  # ceilings, of a backup that is gone
+
+    def forget_requests(self, record: Record) -> None:
+        """Nobody will answer them, but mirrors have heard of them."""
+        self.asked = max(self.asked[0], self.in_requested), max(self.asked[1], self.out_requested)
+        self.in_limit = self.in_requested = record.in_ceiling
+        self.out_limit = self.out_requested = record.out_ceiling
 
     @property
     def in_top(self) -> int:
@@ -270,8 +287,7 @@ class ModelGateway:
                 continue
             if self.leasing is Leasing.LANE and key not in self._private:
                 use.lane_end = record.out_ceiling + LANE
-            use.in_limit = use.in_requested = record.in_ceiling
-            use.out_limit = use.out_requested = record.out_ceiling
+            use.forget_requests(record)
 
     def _is_leased(self, key: int) -> bool:
         return self.leasing is LEASED and key not in self._free
@@ -385,8 +401,15 @@ class ModelGateway:
             key = min(self._free or self._unshared)
             if key in self._free:
                 self._free.discard(key)
-                self.uses[key].lane_end = 0
+                self._catch_up(self.uses[key], self.table[key])
             told = [key] if key in self._unshared else []
             self._unshared.discard(key)
             yield [self._entry(key) for key in told]
         self.judge.covered(self)
+
+    def _catch_up(self, use: Use, record: Record) -> None:
+        use.lane_end = 0
+        ceilings = max(record.in_ceiling, use.asked[0]), max(record.out_ceiling, use.asked[1])
+        if ceilings != (record.in_ceiling, record.out_ceiling):
+            record.in_ceiling, record.out_ceiling = ceilings
+            self._unshared.add(record.key)

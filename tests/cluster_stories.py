@@ -45,6 +45,24 @@ def owner_dies_in_mid_join(world: World) -> World:
     return world
 
 
+def owner_dies_after_a_join(world: World) -> World:
+    """Its backup has come back, and is in sync at last, in the middle of traffic."""
+    owner, backup = _pair(world)
+    busy(world, 60)
+    world.crash(backup.index)
+    world.run(0.5)
+    world.start(backup.index)
+    for _ in range(1000):
+        if backup.member.in_sync:
+            break
+        world.traffic()
+        world.run(STEP_S)
+    world.crash(owner.index)
+    busy(world, 50, 0.002)
+    world.start(owner.index)
+    return _settled_andbusy(world)
+
+
 def doubt_then_isolation(world: World) -> World:
     """A switchover whose answer is lost: its owner goes on in doubt beside the new one.  Both are isolated, meet for as
     long as it takes one of them to own again, and lose sight of each other."""

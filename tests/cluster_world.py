@@ -329,7 +329,12 @@ class World(Checkers):
     def _send_on(self, link: Link | None, receiver: int, data: bytes) -> None:
         self.frames += 1
         self.trace = crc32(data, self.trace)
-        if link is None or link.broken:
+        if link is None:
+            return
+        if link.broken:
+            if not self.is_cut(link.ends):  # the other host says that it knows of no such connection
+                end = self.nodes[sum(link.ends) - receiver]
+                self._tell_soon(end, lambda: self._link_down(end, link), self.delay_s)
             return
         arrival = max(link.last[receiver], self.time + self.jitter(self.delay_s))
         link.last[receiver] = arrival

@@ -18,6 +18,8 @@ from cluster_faults import (
     busy,
     crash,
     disturb,
+    draw_relay,
+    heirs_of,
     played,
     start,
     switchover,
@@ -108,6 +110,26 @@ def _join_then_break(world: MirrorWorld, node: Member) -> None:
     start(world, owner)
 
 
+def _deaf_then_handover(world: MirrorWorld, node: Member) -> None:
+    """An owner asks for ceilings, and hears no answer.  A mirror that has heard of them gets the seat of the backup,
+    then the owner's place, uses the SAs, and dies."""
+    owner = _first(world, Role.ACTIVE)
+    if owner is None:
+        return
+    block(world, [way for way in world.blocked if way[-1] == owner.index])
+    busy(world, 6, 0.001)
+    world.run(0.5)
+    world.heal()
+    _until(world, lambda: owner.member.log.backup is BackupState.IN_SYNC, lambda: None)
+    switchover(world, owner)
+    world.run(0.02)
+    busy(world, 10, 0.001)
+    crash(world, _first(world, Role.ACTIVE) or node)
+    _take_over(world)
+    busy(world, 10, 0.002)
+    start(world, node)
+
+
 def _take_over(world: MirrorWorld) -> None:
     """There is time for somebody to do so, and an attacker who knows that everybody begins at what it was told last."""
     world.run(0.05 + 10 * world.delay_s)
@@ -136,6 +158,7 @@ MIRROR_FAULTS: dict[str, Fault] = FAULTS | {
     "switchover and fault": _switchover_and_fault,
     "backup then owner": _backup_then_owner,
     "join then break": _join_then_break,
+    "deaf then handover": _deaf_then_handover,
 }
 WITH_WITNESS: dict[str, Fault] = MIRROR_FAULTS | WITNESS_FAULTS
 CUTS = ("partition", "isolate", "part", "deaf", "cut", *WITNESS_FAULTS)
@@ -152,10 +175,12 @@ def draw_with_witness(seed: int, faults: Sequence[str] = ()) -> Plan:
 
 def _drawn(level: str, seed: int, faults: Sequence[str], known: Mapping[str, Fault], *repairs: str) -> Plan:
     drawing = Drawing(level, seed)
+    heirs = heirs_of(faults)
     faults = faults or drawing.kinds(known, 2, 7)
     kinds = [*with_repairs(drawing, faults), *repairs]
     drawing.pause(drawing.chance.choice((0.0, 0.5, 2.0)))
     among_traffic(drawing, kinds, ROUNDS, len(NAMES))
+    draw_relay(drawing, heirs)
     return Plan(level, seed, tuple(drawing.events), kinds=brought_along(faults))
 
 

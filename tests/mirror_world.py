@@ -220,3 +220,24 @@ class MirrorWorld(World):
     def _is_ready(self, node: Node) -> bool:
         assert isinstance(node, Member)
         return node.member.in_sync or node.member.complete
+
+    @property
+    def protected(self) -> bool:
+        """One owner, a backup and a mirror in sync that lack nothing, and nobody is about to hear of the past."""
+        if any(not node.alive or node.paused_until > self.time or node.backlog for node in self.nodes):
+            return False
+        if sorted(node.member.role.value for node in self.nodes) != self.at_rest:
+            return False
+        if not all(self._is_whole(a, b) for a, b in combinations(self.nodes, 2)):
+            return False
+        owner = self.owner
+        assert isinstance(owner, Member)
+        if not all(node is owner or self._is_ready(node) for node in self.nodes):
+            return False
+        log, mirrors = owner.member.log, owner.member.mirrors()
+        in_sync = log.backup is BackupState.IN_SYNC and all(one.source.state is BackupState.IN_SYNC for one in mirrors)
+        return in_sync and bool(mirrors) and not log.outstanding
+
+    def _is_whole(self, a: Member, b: Member) -> bool:
+        link = a.links.get(b.index)
+        return link is not None and link is b.links.get(a.index) and not link.broken

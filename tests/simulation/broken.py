@@ -17,7 +17,7 @@ from simulation.variants_handshakes import HANDSHAKE_VARIANTS, HANDSHAKES
 from simulation.variants_mirrors import MIRROR_VARIANTS, judged_mirrors
 from simulation.variants_pair import PAIR_VARIANTS, judged_pair, spoken
 from simulation.variants_power import POWER_VARIANTS
-from simulation.variants_witness import VISIBLE, WITNESS_VARIANTS, judged_witnessed
+from simulation.variants_witness import WITNESS_VARIANTS, judged_witnessed
 from simulation.violation import Violation
 from simulation.world import Variant, World
 
@@ -84,7 +84,7 @@ def _all() -> Iterator[Broken]:
     for name, (powered, checkers) in POWER_VARIANTS.items():
         yield Broken("power", name, _what_of_power(powered), frozenset(checkers), partial(_powered, variant=powered))
     for one in WITNESS_VARIANTS:
-        yield Broken("witness", one.name, _first_sentence(one.what), VISIBLE, partial(judged_witnessed, one))
+        yield Broken("witness", one.name, _first_sentence(one.what), one.checkers, partial(judged_witnessed, one))
     for mirrored in MIRROR_VARIANTS:
         yield Broken(
             mirrored.level,

@@ -7,7 +7,9 @@ import pytest
 
 from cluster_faults import block, busy
 from ipsecha.cluster.seating import SeatedMember
+from ipsecha.cluster.witness import Line
 from mirror_faults import CUTS, judged, judged_with_witness
+from mirror_witness import WitnessedMirrorWorld
 from mirror_world import MirrorWorld
 from simulation.broken import BROKEN
 from simulation.table import noticed_by
@@ -47,8 +49,8 @@ def test_a_sound_cluster_passes_where_broken_ones_fail(faults: tuple[str, ...]) 
         judged(seed, faults)
 
 
-def settled_world() -> MirrorWorld:
-    world = MirrorWorld(1)
+def settled_world(world: MirrorWorld | None = None) -> MirrorWorld:
+    world = world or MirrorWorld(1)
     for node in world.nodes:
         world.start(node.index)
     world.run(3.0)
@@ -100,3 +102,18 @@ def test_a_mirror_that_is_cut_off_begins_nothing() -> None:
     block(world, world.ways_of(2))
     world.run(10.0)
     assert not seated(world, 2).owns
+
+
+def test_owners_that_began_below_the_word_of_a_dead_one_outgrow_it() -> None:
+    """Else whoever is next is refused, and begins without the records."""
+    world = WitnessedMirrorWorld(1)
+    settled_world(world)
+    owner = world.owner
+    world.ledger.line = Line(owner.member.epoch + (9 << 8), b"d" * 16, "b", owner.gateway.lineage)
+    world.run(3.0)
+    world.expect_settled()
+    assert world.owner is owner
+    assert owner.member.epoch == world.ledger.line.epoch
+    world.crash(owner.index)
+    world.run(1.0)
+    assert world.owner.gateway.lineage == owner.gateway.lineage

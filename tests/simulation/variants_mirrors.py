@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+from cluster_gateway import Record, Use
 from ipsecha.cluster import effects as fx
 from ipsecha.cluster import frames
 from ipsecha.cluster.commit_log import BackupState
@@ -14,7 +15,7 @@ from ipsecha.cluster.seating import SeatedMember
 from ipsecha.cluster.witness import Ledger
 from ipsecha.model.records import LeaseEntry
 from mirror_faults import LEVEL, WITNESSED_LEVEL, judged, judged_with_witness
-from mirror_world import MirrorWorld
+from mirror_world import MirrorGateway, MirrorWorld
 from simulation.variants_pair import spoken
 from simulation.variants_witness import StaleLine, VotesTwice
 
@@ -121,11 +122,19 @@ class OutvotedKeepsItsSeat(SeatedMember):
             super()._look_at_the_seats(now)
 
 
+class AskedForForgotten(MirrorGateway):
+    """Ceilings that were asked for and not acknowledged are forgotten, though mirrors have heard of them."""
+
+    def _catch_up(self, use: Use, record: Record) -> None:
+        use.asked = 0, 0
+        super()._catch_up(use, record)
+
+
 class MirrorVariant(NamedTuple):
-    """``broken``: a member, or the witness's ledger.  ``checkers``: those that may be first."""
+    """``broken``: a member, its gateway, or the witness's ledger.  ``checkers``: those that may be first."""
 
     level: str
-    broken: type[SeatedMember] | type[Ledger]
+    broken: type[SeatedMember] | type[MirrorGateway] | type[Ledger]
     checkers: set[str]
     faults: tuple[str, ...]
 
@@ -136,18 +145,20 @@ class MirrorVariant(NamedTuple):
     @property
     def types(self) -> dict[str, type]:
         """As arguments of a world."""
-        return {"ledger" if issubclass(self.broken, Ledger) else "member": self.broken}
+        roles = {"ledger": Ledger, "gateway": MirrorGateway, "member": SeatedMember}
+        return {name: self.broken for name, role in roles.items() if issubclass(self.broken, role)}
 
 
 MIRROR_VARIANTS = (
     MirrorVariant(LEVEL, CeilingsNotTold, {"I2", "I3"}, ("backup then owner",)),
     MirrorVariant(LEVEL, CeilingsInSnapshotForgotten, {"I2", "I3"}, ("join then break", "join then break", "slow")),
+    MirrorVariant(LEVEL, AskedForForgotten, {"I3"}, ("deaf then handover", "deaf then handover", "crash")),
     MirrorVariant(LEVEL, FirstAckCounts, {"acks"}, ("slow", "crash")),
     MirrorVariant(LEVEL, MirrorGoesOn, {"seat"}, ("crash", "break")),
     MirrorVariant(LEVEL, SeatOnSilence, {"I2", "I3", "commit", "I5"}, ("isolate", "part", "pause")),
     MirrorVariant(LEVEL, AckBeforeApply, {"acks", "commit"}, ("crash", "slow")),
     MirrorVariant(LEVEL, EpochOfPredecessor, {"I5"}, ("crash", "isolate")),
-    MirrorVariant(LEVEL, SeatWhileJoining, {"commit", "acks"}, ("crash two", "crash", "slow")),
+    MirrorVariant(LEVEL, SeatWhileJoining, {"commit", "acks", "lost"}, ("crash two", "crash", "slow")),
     MirrorVariant(LEVEL, LaterEpochNotTaken, {"stuck"}, ("part", "goodbye", "pause", "links", "crash in effects")),
     MirrorVariant(WITNESSED_LEVEL, VotesTwice, {"alone", "I2", "I3", "commit"}, ("isolate", "deaf", "partition")),
     MirrorVariant(WITNESSED_LEVEL, StaleLine, {"alone", "I2", "I3", "commit"}, ("isolate", "deaf", "partition")),

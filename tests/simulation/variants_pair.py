@@ -12,6 +12,7 @@ from cluster_faults import judged
 from cluster_stories import (
     doubt_then_a_beat,
     doubt_then_isolation,
+    owner_dies_after_a_join,
     owner_dies_behind_a_cut_cable,
     owner_dies_in_mid_join,
 )
@@ -229,7 +230,7 @@ PAIR_VARIANTS: tuple[Broken, ...] = (  # with the checkers that may be first, an
     (JoinWithoutDiscarding, {"commit"}, ("crash", "partition")),
     (InSyncTooEarly, {"commit"}, owner_dies_in_mid_join),
     (InSyncBeforeAllAreLeased, {"I2", "I3"}, ("crash", "break")),
-    (RaisedWhileJoiningNotTold, {"I2", "I3"}, ("crash", "slow")),
+    (RaisedWhileJoiningNotTold, {"I2", "I3"}, owner_dies_after_a_join),
     (EpochNotRaised, {"I5"}, ("crash",)),
     (SilenceAtOnce, {"I5"}, ("late", "switchover")),
     (DoubtForgotten, {"I2"}, ("switchover and fault", "switchover and fault", "pause", "partition")),

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from ipsecha.cluster.ownership import Role
 from ipsecha.cluster.pair import PairMember
 from ipsecha.cluster.witness import Kind, Ledger, Line, Request
+from witness_stories import asleep_during_a_vote, refused_when_the_partner_comes_up
 from witness_world import WitnessedWorld, judged
 
 VISIBLE = frozenset({"alone", "I2", "I3", "commit"})
@@ -72,12 +74,30 @@ class ProofIsEnough(PairMember):
         return not proof and super()._at_stake(proof)
 
 
+class SleepForgotten(PairMember):
+    """A member that has been asleep does not ask what the other one has done meanwhile."""
+
+    def _has_slept(self, now: float) -> bool:
+        return False
+
+
+class RefusalKeptSecret(PairMember):
+    """A backup that the witness has refused does not tell a partner that has just come up."""
+
+    def _hello_again(self, now: float) -> None:
+        if self.role is not Role.STARTING:
+            super()._hello_again(now)
+
+
 class WitnessVariant(NamedTuple):
-    """``types``: what is broken, by the name of the argument of ``witness_world.judged``."""
+    """``types``: what is broken, by the name of the argument of ``witness_world.judged``.  ``faults``: the kinds that
+    matter; or none, and a story.  ``checkers``: those that may be first."""
 
     name: str
     types: dict[str, Any]
     faults: tuple[str, ...]
+    story: Callable[[WitnessedWorld], WitnessedWorld] | None = None
+    checkers: frozenset[str] = VISIBLE
 
     @property
     def what(self) -> str | None:
@@ -94,10 +114,19 @@ WITNESS_VARIANTS = (
     WitnessVariant("takes-over-before-the-vote", {"member": TakesOverBeforeTheVote}, ("partition", "deaf")),
     WitnessVariant("refusal-ignored", {"member": RefusalIgnored}, ("partition", "crash")),
     WitnessVariant("proof-is-enough", {"member": ProofIsEnough}, ("partition", "deaf", "pause", "crash")),
+    WitnessVariant("sleep-forgotten", {"member": SleepForgotten}, (), asleep_during_a_vote),
+    WitnessVariant(
+        "refusal-kept-secret",
+        {"member": RefusalKeptSecret},
+        (),
+        refused_when_the_partner_comes_up,
+        frozenset({"stuck"}),
+    ),
 )
-"""Whichever of ``VISIBLE`` notices first."""
 
 
 def judged_witnessed(variant: WitnessVariant, seed: int) -> WitnessedWorld:
     """The pair of a seed, with what is broken.  Raises Violation."""
+    if variant.story is not None:
+        return variant.story(WitnessedWorld(seed, **variant.types))
     return judged(seed, variant.faults, **variant.types)

@@ -65,6 +65,7 @@ class PairMember(Judgement):
         now += self._clock_shift
         if now < self._tick_at:
             return
+        self._mind_sleep(now)
         self._tick_at = now + self.settings.heartbeat_s
         self.listener.tick()
         self._beat(now)

@@ -251,6 +251,10 @@ class SeatedMember(Mirroring):
             self._insists = True
         super()._decide(proof, now)
 
+    def _is_followed_by_all(self) -> bool:
+        mirrors = [other for other in self.others.values() if not self._is_partner(other.index)]
+        return all(other.is_dead or other.source.state is BackupState.IN_SYNC for other in mirrors)
+
     # Where the others stand
 
     def _standing(self, other: Other) -> Standing:

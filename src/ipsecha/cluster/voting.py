@@ -10,7 +10,7 @@ that its records are old.
 
 Proof of death needs no vote: nobody else lives.  But the dead one may have had it, unheard, and then its SAs went on
 without us; so the witness is asked there, too, where it can be, and only a member that has itself seen a silence before
-the proof insists on an answer.
+the proof, or has just been asleep for as long as one, insists on an answer.
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ class Voting(Restoring):
         self._told_unreachable = False
         self._returning: Request | None = None  # the claim whose vote we have no use for
         self._outgrowing = 0  # the epoch that the witness was told before we take it
+        self._waking_ticks = 0  # that are left after a sleep
 
     # Input
 
@@ -127,11 +128,24 @@ class Voting(Restoring):
             return
         self._proof = self._proof or proof
         self._insists = self._insists or not proof or self.restored  # from a disk: anybody may have owned since
+        self._insists = self._insists or self._has_slept(now)
         if proof and not self._insists and not self.witness.connected:
             self._proof = False
             self._act(True, now)
         elif self.witness.may_claim or (proof and self.witness.claim is None):
             self._claim_epoch(now)
+
+    def _has_slept(self, now: float) -> bool:
+        """Whether we have just been asleep for as long as makes us silent: the partner may have gone on with the vote,
+        and what it has said since may be lost, or wait in front of us."""
+        return self._waking_ticks > 0 or self._is_asleep(now)
+
+    def _is_asleep(self, now: float) -> bool:
+        return now - self._tick_at >= (self.settings.missed_beats - 1) * self.settings.heartbeat_s
+
+    def _mind_sleep(self, now: float) -> None:
+        """Once a heartbeat, before the next one is due: with so many more we have heard whatever there was to hear."""
+        self._waking_ticks = self.settings.missed_beats if self._is_asleep(now) else max(self._waking_ticks - 1, 0)
 
     def _at_stake(self, proof: bool) -> bool:
         """Whether the partner may have had the same idea: it holds our records, or may start anew beside us."""
@@ -238,14 +252,11 @@ class Voting(Restoring):
         if self.owns:
             self._start_deadline = now
             self._step_down(Role.ISOLATED, "the witness has voted for another")
-            self._owned = False
         elif self.in_sync:
-            self.in_sync = False
             self.role = Role.STARTING
             self._start_deadline = now + self.settings.start_wait_s
-        else:
-            self._owned = False
-        self._insists = False
+        self._insists = self.in_sync = self._owned = False
+        self._hello_again(now)  # a partner that has just come up waits for what our records would have made of us
 
     # Time
 
@@ -284,7 +295,7 @@ class Voting(Restoring):
         before it is taken: a later process of ours must not take it again (invariant I1)."""
         assert self.witness is not None
         line, in_sync = self.witness.line, self.log.backup is BackupState.IN_SYNC
-        if line is None or line.epoch <= self.epoch or not in_sync or len(self.settings.members) > 2:
+        if line is None or line.epoch <= self.epoch or not in_sync or not self._is_followed_by_all():
             return
         if self.role is not Role.ACTIVE or not self.channel_is_up or self.partner is None:
             return
@@ -296,6 +307,10 @@ class Voting(Restoring):
             self._outgrowing = next_epoch(max(self._highest_epoch, line.epoch), self.settings.index)
             data = self.witness.request(Kind.TELL, self._outgrowing, self._outgrowing, self.lineage)
             self._effects.append(fx.AskWitness(data))
+
+    def _is_followed_by_all(self) -> bool:
+        """Whether every other member is our backup, or in sync otherwise, or dead."""
+        return True
 
     def _mind_the_claim(self, now: float) -> None:
         assert self.witness is not None

@@ -29,13 +29,14 @@ _UNBOUND = 1 << 65
 
 class Lease:
     """The lease of one direction.  ``end`` is the highest number that the SA can ever use; ``size`` that of the first
-    request, when no rate is known."""
+    request, when no rate is known; ``asked`` the highest ceiling that was ever asked for, answered or not."""
 
     __slots__ = (
         "_granted",
         "_rate",
         "_since",
         "_since_number",
+        "asked",
         "bound",
         "end",
         "horizon_s",
@@ -52,7 +53,7 @@ class Lease:
         self.end = end
         self.minimum = minimum
         self.horizon_s = horizon_s
-        self.requested = limit
+        self.requested = self.asked = limit
         self.size = size
         self._rate = 0.0
         self._since = _UNKNOWN
@@ -108,7 +109,7 @@ class Lease:
         ceiling = self.spare(number, floor, now, widening)
         if ceiling is not None:
             self.size = max(self.minimum, ceiling - number)
-            self.limit = self._granted = self.requested = ceiling
+            self.limit = self._granted = self.requested = self.asked = ceiling
             self._set_mark()
         return ceiling
 
@@ -125,6 +126,7 @@ class Lease:
         -1 where a new backup has acknowledged nothing yet.  Numbers may have been skipped on the way: those are no
         sign of traffic, so the rate is measured afresh.
         """
+        self.asked = max(self.asked, self.requested)
         self._granted = self.requested = limit
         self.limit = limit if limit < self.bound else self.bound
         self._since = _UNKNOWN

@@ -11,6 +11,9 @@ within what it was allowed before, and passes to the present mode when its turn 
   only behind all of that in the same ordered stream.  So what has been told is known, as what stands in its records is:
   the numbers up to there need no acknowledgement.  From its turn on, an SA asks the backup for every further one.
 
+A backup that was a mirror before has also heard of ceilings that were asked for and that nobody has acknowledged since.
+They count as granted from the end of its join on: should it be the owner next, it uses them, and we are its backup.
+
 Every raise without a backup goes by ``_unshared``, and LEASED SAs raise nothing on their own: when nobody is behind and
 nothing is unshared, no SA uses a number that the stream does not hold.
 """
@@ -198,6 +201,8 @@ class Switching(Durable):
             live.in_lease.restart(child.in_ceiling)
             live.out_lease.restart(child.out_ceiling)
             return
+        if self._raise(LeaseEntry(live.spi_in, live.in_lease.asked, live.out_lease.asked)):
+            self._unshared.add(live.spi_in)
         unknown = live.spi_in in self._unacknowledged
         live.in_lease.restart(-1 if unknown else live.in_lease.limit)
         live.out_lease.restart(-1 if unknown else live.out_lease.limit)

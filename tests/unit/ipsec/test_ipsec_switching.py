@@ -191,6 +191,40 @@ def test_nobody_is_behind_where_nothing_changes() -> None:
     assert not owner.sad._behind
 
 
+def test_ceilings_that_nobody_acknowledged_are_told_in_the_end() -> None:
+    """A backup that was a mirror has heard of them.  As the next owner it uses numbers up to there, inbound too, and
+    this member, as its backup, has to know (I3)."""
+    owner = Owner(Leasing.LEASED)
+    owner.use(FIRST, 300)
+    assert not owner.sad.may_deliver(owner.sad.lives[FIRST], 200, owner.now)
+    (heard,) = owner.sad.lease_requests(owner.now)
+    owner.sad.set_leasing(Leasing.LANE)
+    owner.sad.set_leasing(Leasing.FREE, gradually=True)
+    owner.told = dict.fromkeys(ALL, (16, 256))
+    list(parts_of(owner))
+    child = owner.child(FIRST)
+    assert (child.in_ceiling, child.out_ceiling) >= (heard.in_ceiling, heard.out_ceiling)
+    assert owner.told[FIRST] == (child.in_ceiling, child.out_ceiling)
+
+
+def test_what_was_given_back_is_not_asked_for_again() -> None:
+    owner = Owner(Leasing.LEASED)
+    owner.use(FIRST)
+    live = owner.sad.lives[FIRST]
+    owner.sad.may_deliver(live, 5000, owner.now)
+    owner.acknowledge()
+    assert owner.sad.may_deliver(live, 5000, owner.now)
+    high = live.child.in_ceiling
+    owner.now += 10.0
+    live.window.accept(5000)
+    owner.sad.review(owner.now)
+    (entry,) = owner.sad.lease_requests(owner.now)
+    assert entry.lowers
+    owner.sad.set_leasing(Leasing.FREE, gradually=True)
+    list(owner.sad.lease_in_parts())
+    assert live.child.in_ceiling == entry.in_ceiling < high
+
+
 # SAs that nobody has used
 
 
