@@ -14,6 +14,7 @@ from ipsecha.lab.stage import CHILD, CONNECTION
 from loopback_trio import trio
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("acks", ["one", "all"])
 def test_the_tunnel_survives_two_owners(tmp_path: Path, acks: str) -> None:
     """The owner is killed, and the next owner within a second: the mirror has taken the seat in between."""

@@ -109,6 +109,7 @@ def first_finding(gateway: type[GivingBack]) -> str:
     return ""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("faults", [(), FAULTS, ("switchover", "crash"), ("partition",)], ids="+".join)
 def test_no_number_is_accepted_twice(faults: tuple[str, ...]) -> None:
     before = GivingBack.given_back

@@ -24,6 +24,7 @@ def test_faults_of_all_kinds(first: int) -> None:
         judged(seed)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("first", range(0, SEEDS, BATCH))
 def test_cuts_of_all_kinds(first: int) -> None:
     """Between the members, between member and witness, each way alone; nobody dies."""
