@@ -60,11 +60,11 @@ class Use:
         self.lane_end = 0
         self.asked = 0, 0  # ceilings, of a backup that is gone
 
-    def forget_requests(self, record: Record) -> None:
-        """Nobody will answer them, but mirrors have heard of them."""
+    def forget_requests(self, in_limit: int, out_limit: int) -> None:
+        """Nobody will answer them, but mirrors have heard of them.  What is granted from now on."""
         self.asked = max(self.asked[0], self.in_requested), max(self.asked[1], self.out_requested)
-        self.in_limit = self.in_requested = record.in_ceiling
-        self.out_limit = self.out_requested = record.out_ceiling
+        self.in_limit = self.in_requested = in_limit
+        self.out_limit = self.out_requested = out_limit
 
     @property
     def in_top(self) -> int:
@@ -111,14 +111,14 @@ class ModelGateway:
         self._unshared: set[int] = set()
         self._private: set[int] = set()  # SAs that no other member has heard of: no lane bounds them
         self._unacknowledged: set[int] = set()
-        self._free: set[int] = set()  # at the end of a join: SAs that are not leased yet
+        self._behind: dict[int, int] = {}  # SAs in use whose mode is not the present one yet: lanes to skip then
         self._wanting: set[int] = set()
         self._exact: dict[int, tuple[int, int, int, int]] = {}
         self._held: deque[tuple[int, int, int]] = deque()
         self.actions: dict[type, Callable[[Any], None]] = {
             fx.Released: lambda effect: self._release(effect.number),
             fx.Granted: lambda effect: self._grant(effect.entries),
-            fx.SetLeasing: lambda effect: self._set_leasing(effect.mode, getattr(effect, "skip_lanes", 0)),
+            fx.SetLeasing: lambda effect: self._set_leasing(effect.mode, effect.skip_lanes, effect.gradually),
             fx.BecomeActive: self._become_active,
             fx.BecomeStandby: self._become_standby,
             fx.Freeze: self._freeze,
@@ -163,10 +163,12 @@ class ModelGateway:
 
     def send(self, key: int) -> None:
         record, use = self.table[key], self.uses[key]
+        if use.next_out > use.out_requested - SIZE // 2:
+            self._catch_up(key)
         number = use.next_out
         if number > use.out_requested - SIZE // 2:
             use.out_requested = max(use.out_requested, number + SIZE)
-            if self._is_leased(key):
+            if self.leasing is LEASED:
                 self._wanting.add(key)
             else:
                 if use.lane_end:
@@ -183,8 +185,10 @@ class ModelGateway:
         if number <= use.floor or number in use.accepted:
             return
         if number > use.in_requested - SIZE // 2:
+            self._catch_up(key)
+        if number > use.in_requested - SIZE // 2:
             use.in_requested = number + SIZE
-            if self._is_leased(key):
+            if self.leasing is LEASED:
                 self._wanting.add(key)
             else:
                 record.in_ceiling = use.in_limit = max(record.in_ceiling, use.in_requested)
@@ -232,17 +236,20 @@ class ModelGateway:
                 used = exact[:2]
             self.uses[key] = Use(*used, record)
         self._exact.clear()
-        self._bound()
+        self._behind.clear()
+        for key, use in self.uses.items():
+            self._bound(key, use, self.table[key])
 
     def _become_standby(self, effect: fx.BecomeStandby) -> None:
         self.active = self.frozen = False
+        self._skip_unfinished()
         self._held.clear()
         self._wanting.clear()
-        self._free.clear()
         self._exact.clear()
 
     def _freeze(self, effect: fx.Freeze) -> None:
         self.active, self.frozen = False, True
+        self._skip_unfinished()
         self._wanting.clear()
         self._exact.clear()
         exact = [LeaseEntry(key, use.in_top, use.next_out - 1) for key, use in self.uses.items()]
@@ -253,44 +260,64 @@ class ModelGateway:
         self.discarded = True
         self.table.clear()
         self.uses.clear()
+        self._behind.clear()
         for kept in (self._unshared, self._unacknowledged, self._wanting, self._private, self._exact, self._held):
             kept.clear()
 
     # Leases
 
-    def _set_leasing(self, mode: Leasing, skip_lanes: int) -> None:
-        if skip_lanes and self.active:
-            for key, use in self.uses.items():
-                record = self.table[key]
-                record.out_ceiling += skip_lanes * LANE
-                use.next_out = record.out_ceiling + 1
-                self._unshared.add(key)
+    def _set_leasing(self, mode: Leasing, skip_lanes: int, gradually: bool) -> None:
+        """``gradually``: an SA in use passes to the mode when it needs more than it was allowed before."""
+        if skip_lanes or mode is LEASED or mode is not self.leasing:  # a lane does not grow by being said twice
+            self._leave_behind(skip_lanes if self.active else 0)
         if mode is LEASED and self.leasing is not LEASED:
             self._unacknowledged |= self._unshared
             self._unshared = set()
             self._private.clear()
-        self._free.clear()
         self.leasing = mode
-        self._bound()
-
-    def _bound(self) -> None:
-        if self.leasing is not LEASED:
+        if mode is not LEASED:
             self._unshared |= self._unacknowledged
             self._unacknowledged = set()
-        for key, use in self.uses.items():
-            record = self.table[key]
-            use.lane_end = 0
-            if self.leasing is LEASED:
-                if key in self._unacknowledged:
-                    use.in_limit = use.out_limit = -1
-                    self._wanting.add(key)
-                continue
-            if self.leasing is Leasing.LANE and key not in self._private:
-                use.lane_end = record.out_ceiling + LANE
-            use.forget_requests(record)
+        for key in () if gradually else list(self._behind):
+            self._catch_up(key)
 
-    def _is_leased(self, key: int) -> bool:
-        return self.leasing is LEASED and key not in self._free
+    def _leave_behind(self, lanes: int) -> None:
+        self._behind = {key: self._behind.get(key, 0) + lanes for key in self.uses}
+
+    def _skip_unfinished(self) -> None:
+        for key, lanes in self._behind.items():
+            self.table[key].out_ceiling += lanes * LANE
+        self._behind.clear()
+
+    def _catch_up(self, key: int) -> None:
+        if key not in self._behind:
+            return
+        record, use, lanes = self.table[key], self.uses[key], self._behind.pop(key)
+        if lanes:
+            record.out_ceiling += lanes * LANE
+            use.next_out = record.out_ceiling + 1
+            self._unshared.add(key)
+        self._bound(key, use, record)
+
+    def _bound(self, key: int, use: Use, record: Record) -> None:
+        use.lane_end = 0
+        if self.leasing is LEASED:
+            use.forget_requests(use.in_limit, use.out_limit)
+            self._grant_what_was_asked(use, record)
+            if key in self._unacknowledged:
+                use.in_limit = use.out_limit = -1
+                self._wanting.add(key)
+            return
+        if self.leasing is Leasing.LANE and key not in self._private:
+            use.lane_end = record.out_ceiling + LANE
+        use.forget_requests(record.in_ceiling, record.out_ceiling)
+
+    def _grant_what_was_asked(self, use: Use, record: Record) -> None:
+        """Of a backup that is gone: mirrors have heard of it."""
+        ceilings = max(record.in_ceiling, use.asked[0]), max(record.out_ceiling, use.asked[1])
+        if self.active and ceilings != (record.in_ceiling, record.out_ceiling):
+            record.in_ceiling, record.out_ceiling = ceilings
+            self._unshared.add(record.key)
 
     def _requests(self) -> list[LeaseEntry]:
         if not self._wanting:
@@ -330,8 +357,9 @@ class ModelGateway:
     # Records
 
     def _forget(self, key: int) -> None:
-        for kept in (self._unshared, self._unacknowledged, self._wanting, self._private, self._free):
+        for kept in (self._unshared, self._unacknowledged, self._wanting, self._private):
             kept.discard(key)
+        self._behind.pop(key, None)
         self._exact.pop(key, None)
 
     def _apply(self, effect: fx.Apply) -> None:
@@ -395,21 +423,12 @@ class ModelGateway:
         self._unshared |= self._unacknowledged
         self._unacknowledged = set()
         self._private.clear()
-        self._free = set(self.uses)
+        self._leave_behind(0)
         self.leasing = LEASED
-        while self._free or self._unshared:
-            key = min(self._free or self._unshared)
-            if key in self._free:
-                self._free.discard(key)
-                self._catch_up(self.uses[key], self.table[key])
+        while self._behind or self._unshared:
+            key = min(self._behind or self._unshared)
+            self._catch_up(key)
             told = [key] if key in self._unshared else []
             self._unshared.discard(key)
             yield [self._entry(key) for key in told]
         self.judge.covered(self)
-
-    def _catch_up(self, use: Use, record: Record) -> None:
-        use.lane_end = 0
-        ceilings = max(record.in_ceiling, use.asked[0]), max(record.out_ceiling, use.asked[1])
-        if ceilings != (record.in_ceiling, record.out_ceiling):
-            record.in_ceiling, record.out_ceiling = ceilings
-            self._unshared.add(record.key)

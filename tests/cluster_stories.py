@@ -46,7 +46,7 @@ def owner_dies_in_mid_join(world: World) -> World:
 
 
 def owner_dies_after_a_join(world: World) -> World:
-    """Its backup has come back, and is in sync at last, in the middle of traffic."""
+    """Its backup has come back, under traffic that ends when all records are on their way, and is in sync at last."""
     owner, backup = _pair(world)
     busy(world, 60)
     world.crash(backup.index)
@@ -55,7 +55,8 @@ def owner_dies_after_a_join(world: World) -> World:
     for _ in range(1000):
         if backup.member.in_sync:
             break
-        world.traffic()
+        if not owner.member.log.closing:
+            world.traffic()
         world.run(STEP_S)
     world.crash(owner.index)
     busy(world, 50, 0.002)

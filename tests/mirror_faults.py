@@ -98,9 +98,7 @@ def _join_then_break(world: MirrorWorld, node: Member) -> None:
     if owner is None or not owner.alive:
         return
     _until(world, lambda: any(o.source.state is BackupState.JOINING for o in owner.member.mirrors()), world.trickle)
-    for _ in range(world.random.randint(0, 6)):
-        world.trickle()
-        world.run(world.delay_s)
+    _trickle(world, world.random.randint(0, 6))
     world.run(0.02 + 10 * world.delay_s)
     world.break_link(owner.links.get(owner.member.partner_index))
     world.run(0.05 + 10 * world.delay_s)
@@ -110,24 +108,37 @@ def _join_then_break(world: MirrorWorld, node: Member) -> None:
     start(world, owner)
 
 
-def _deaf_then_handover(world: MirrorWorld, node: Member) -> None:
-    """An owner asks for ceilings, and hears no answer.  A mirror that has heard of them gets the seat of the backup,
-    then the owner's place, uses the SAs, and dies."""
+def _deaf_then_gone(world: MirrorWorld, node: Member) -> None:
+    """An owner asks for ceilings, and hears no answer: because it hears nobody for a while, and goes on in its lane, or
+    because the channel of the pair breaks.  A mirror that has heard of them gets the seat of the backup.  Then the
+    owner dies; or that mirror, after it has been given the owner's place and has used the SAs."""
     owner = _first(world, Role.ACTIVE)
     if owner is None:
         return
     block(world, [way for way in world.blocked if way[-1] == owner.index])
-    busy(world, 6, 0.001)
-    world.run(0.5)
-    world.heal()
+    _trickle(world, 6)
+    if world.random.random() < 0.5:
+        busy(world, 10, 0.05)
+        world.heal()
+    else:
+        world.heal()
+        world.break_link(owner.links.get(owner.member.partner_index))
+        world.run(0.02)
     _until(world, lambda: owner.member.log.backup is BackupState.IN_SYNC, lambda: None)
-    switchover(world, owner)
-    world.run(0.02)
-    busy(world, 10, 0.001)
+    if world.random.random() < 0.5:
+        switchover(world, owner)
+        world.run(0.02)
+        _trickle(world, 4)
     crash(world, _first(world, Role.ACTIVE) or node)
     _take_over(world)
     busy(world, 10, 0.002)
     start(world, node)
+
+
+def _trickle(world: MirrorWorld, turns: int) -> None:
+    for _ in range(turns):
+        world.trickle()
+        world.run(world.delay_s)
 
 
 def _take_over(world: MirrorWorld) -> None:
@@ -158,7 +169,7 @@ MIRROR_FAULTS: dict[str, Fault] = FAULTS | {
     "switchover and fault": _switchover_and_fault,
     "backup then owner": _backup_then_owner,
     "join then break": _join_then_break,
-    "deaf then handover": _deaf_then_handover,
+    "deaf then gone": _deaf_then_gone,
 }
 WITH_WITNESS: dict[str, Fault] = MIRROR_FAULTS | WITNESS_FAULTS
 CUTS = ("partition", "isolate", "part", "deaf", "cut", *WITNESS_FAULTS)

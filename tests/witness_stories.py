@@ -6,13 +6,18 @@ from __future__ import annotations
 from cluster_faults import busy, settle
 from witness_world import FROM, TO, WitnessedWorld
 
+SLEEP_S = 2.0
+
 
 def asleep_during_a_vote(world: WitnessedWorld) -> WitnessedWorld:
-    """Owner or backup sleeps, and what is sent to it is lost.  Meanwhile the other one goes on with the vote, and dies.
-    The sleeper wakes up and has proof of that, and the witness is gone."""
+    """Owner or backup sleeps, and what is sent to it is lost, at once or after a few beats.  Meanwhile the other one
+    goes on with the vote, and dies.  The sleeper wakes up, has proof of that some time later, and the witness is gone.
+    """
     _begin(world)
     sleeper, other = world.random.sample(world.nodes, 2)
-    world.pause(sleeper.index, 2.0)
+    wakes_at = world.time + SLEEP_S
+    world.pause(sleeper.index, SLEEP_S)
+    world.run(world.random.choice((0.0, 0.15)))
     for way in world.ways_of(sleeper.index):
         world.block(*way)
     busy(world, 50)
@@ -20,6 +25,7 @@ def asleep_during_a_vote(world: WitnessedWorld) -> WitnessedWorld:
     world.witness(False)
     world.crash(other.index)
     world.run(0.001)  # what is still under way gets lost
+    world.run(world.random.choice((0.0, wakes_at + world.random.uniform(0.0, 0.5) - world.time)))
     for way in world.ways_of(sleeper.index):
         world.block(*way, blocked=False)
     busy(world, 150)

@@ -312,15 +312,17 @@ def _return(world: PowerWorld) -> None:
 
 
 def _expected(world: PowerWorld) -> int | None:
-    """Who is to be owner again: of two members with files, the one with the latest, an owner's."""
+    """Who is to be owner again: of two members with files, the one with the latest, an owner's, if the witness has
+    heard of none that is later still."""
     saved = [world.saved_by(index) for index in (0, 1)]
+    told = world.third_box.ledger.line.epoch if world.has_witness else 0
     for index in (0, 1):
         mine, theirs = saved[index], saved[1 - index]
         if (
             mine is not None
             and theirs is not None
             and mine.opening.owner
-            and theirs.opening.epoch <= mine.opening.epoch
+            and max(theirs.opening.epoch, told) <= mine.opening.epoch
         ):
             return index
     return None

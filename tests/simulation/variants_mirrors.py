@@ -125,9 +125,8 @@ class OutvotedKeepsItsSeat(SeatedMember):
 class AskedForForgotten(MirrorGateway):
     """Ceilings that were asked for and not acknowledged are forgotten, though mirrors have heard of them."""
 
-    def _catch_up(self, use: Use, record: Record) -> None:
-        use.asked = 0, 0
-        super()._catch_up(use, record)
+    def _grant_what_was_asked(self, use: Use, record: Record) -> None:
+        """Nothing is."""
 
 
 class MirrorVariant(NamedTuple):
@@ -150,9 +149,9 @@ class MirrorVariant(NamedTuple):
 
 
 MIRROR_VARIANTS = (
-    MirrorVariant(LEVEL, CeilingsNotTold, {"I2", "I3"}, ("backup then owner",)),
+    MirrorVariant(LEVEL, CeilingsNotTold, {"I2", "I3"}, ("deaf then gone", "deaf then gone", "crash")),
     MirrorVariant(LEVEL, CeilingsInSnapshotForgotten, {"I2", "I3"}, ("join then break", "join then break", "slow")),
-    MirrorVariant(LEVEL, AskedForForgotten, {"I3"}, ("deaf then handover", "deaf then handover", "crash")),
+    MirrorVariant(LEVEL, AskedForForgotten, {"I3"}, ("deaf then gone", "deaf then gone", "crash")),
     MirrorVariant(LEVEL, FirstAckCounts, {"acks"}, ("slow", "crash")),
     MirrorVariant(LEVEL, MirrorGoesOn, {"seat"}, ("crash", "break")),
     MirrorVariant(LEVEL, SeatOnSilence, {"I2", "I3", "commit", "I5"}, ("isolate", "part", "pause")),

@@ -229,7 +229,7 @@ PAIR_VARIANTS: tuple[Broken, ...] = (  # with the checkers that may be first, an
     (FreeAfterSilence, {"I2", "I3"}, ("pause", "deaf", "partition")),
     (JoinWithoutDiscarding, {"commit"}, ("crash", "partition")),
     (InSyncTooEarly, {"commit"}, owner_dies_in_mid_join),
-    (InSyncBeforeAllAreLeased, {"I2", "I3"}, ("crash", "break")),
+    (InSyncBeforeAllAreLeased, {"I2", "I3"}, owner_dies_after_a_join),
     (RaisedWhileJoiningNotTold, {"I2", "I3"}, owner_dies_after_a_join),
     (EpochNotRaised, {"I5"}, ("crash",)),
     (SilenceAtOnce, {"I5"}, ("late", "switchover")),

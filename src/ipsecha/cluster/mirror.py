@@ -69,12 +69,14 @@ class MirrorSource:
         return frame
 
     def _note(self, entries: Sequence[LeaseEntry]) -> None:
-        """The highest ceilings count: one that is too high costs numbers, no more."""
+        """The highest ceilings count, but for those that were given back: a mirror that owns one day uses the SAs up to
+        there, and the former owner has to know as much."""
         for entry in entries:
             known = self._asked.get(entry.spi_in)
             inbound, outbound, learnt = entry.in_ceiling, entry.out_ceiling, entry.known
             if known is not None:
-                inbound, outbound = max(inbound, known.in_ceiling), max(outbound, known.out_ceiling)
+                inbound = inbound if entry.lowers else max(inbound, known.in_ceiling)
+                outbound = max(outbound, known.out_ceiling)
                 learnt = max(learnt, known.known)
             self._asked[entry.spi_in] = LeaseEntry(entry.spi_in, inbound, outbound, False, learnt)
 

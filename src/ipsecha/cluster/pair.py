@@ -366,6 +366,8 @@ class PairMember(Judgement):
         self.counters["pulses-in"] += 1  # it has arrived: that is all
 
     def _on_goodbye(self, frame: frames.Goodbye, now: float) -> None:
+        if frame.epoch == self.epoch:
+            self._has_stayed(now)
         self._partner_dead(now)
 
     _on_frame: ClassVar[dict[type, Callable[[PairMember, Any, float], None]]] = {

@@ -144,8 +144,14 @@ class Voting(Restoring):
         return now - self._tick_at >= (self.settings.missed_beats - 1) * self.settings.heartbeat_s
 
     def _mind_sleep(self, now: float) -> None:
-        """Once a heartbeat, before the next one is due: with so many more we have heard whatever there was to hear."""
-        self._waking_ticks = self.settings.missed_beats if self._is_asleep(now) else max(self._waking_ticks - 1, 0)
+        """Once a heartbeat, before the next one is due.  Beats from before may be read after the first one; if no
+        others follow, we have ourselves seen a silence after so many more."""
+        self._waking_ticks = self.settings.missed_beats + 1 if self._is_asleep(now) else max(self._waking_ticks - 1, 0)
+
+    def _has_stayed(self, now: float) -> None:
+        """The partner has said, as its last word, that it is in the epoch of our records: it never went on without us,
+        whatever we have missed."""
+        self._insists, self._waking_ticks, self._tick_at = False, 0, max(self._tick_at, now)
 
     def _at_stake(self, proof: bool) -> bool:
         """Whether the partner may have had the same idea: it holds our records, or may start anew beside us."""
@@ -255,7 +261,7 @@ class Voting(Restoring):
         elif self.in_sync:
             self.role = Role.STARTING
             self._start_deadline = now + self.settings.start_wait_s
-        self._insists = self.in_sync = self._owned = False
+        self._insists = self.in_sync = self._owned = self.restored = False
         self._hello_again(now)  # a partner that has just come up waits for what our records would have made of us
 
     # Time

@@ -207,7 +207,7 @@ class Durable(Ceilings):
         return held
 
     def _reached(self, child: ChildSa) -> Bounds:
-        """The highest numbers that may be in use, or are asked for."""
+        """The highest numbers that may be in use, or are asked for, or were."""
         live = self.lives.get(child.spi_in)
         if live is None:
             lanes = self._own_lanes if child.spi_in in self._own else self._above_lanes
@@ -216,8 +216,11 @@ class Durable(Ceilings):
             if early is None:
                 return child.in_ceiling, child.out_ceiling + skipped
             return max(child.in_ceiling, early.in_ceiling), max(child.out_ceiling, early.out_ceiling) + skipped
-        inbound = max(child.in_ceiling, live.in_lease.requested)
-        return inbound, max(child.out_ceiling, live.out_lease.requested, live.next_out)
+        inbound, outbound = live.in_lease, live.out_lease
+        return (
+            max(child.in_ceiling, inbound.requested, inbound.asked),
+            max(child.out_ceiling, outbound.requested, outbound.asked, live.next_out),
+        )
 
     def _reserves(self, spi_in: int, now: float) -> Bounds:
         live = self.lives.get(spi_in)

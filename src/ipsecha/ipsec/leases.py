@@ -29,7 +29,7 @@ _UNBOUND = 1 << 65
 
 class Lease:
     """The lease of one direction.  ``end`` is the highest number that the SA can ever use; ``size`` that of the first
-    request, when no rate is known; ``asked`` the highest ceiling that was ever asked for, answered or not."""
+    request, when no rate is known; ``asked`` the highest ceiling that a backup was asked for which is gone."""
 
     __slots__ = (
         "_granted",

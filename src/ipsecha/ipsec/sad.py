@@ -268,7 +268,7 @@ class Sad(Switching):
         was given with: if the owner before goes on after all, it must raise them first."""
         for entry in entries:
             found = self._installed.get(entry.spi_in)
-            if found is not None and entry.spi_in not in self.lives:
+            if found is not None:
                 child = found[1]
                 ceilings = (child.in_ceiling, child.out_ceiling, child.in_known)
                 self._exact[entry.spi_in] = (entry.in_ceiling, entry.out_ceiling, *ceilings)

@@ -201,11 +201,12 @@ class Switching(Durable):
             live.in_lease.restart(child.in_ceiling)
             live.out_lease.restart(child.out_ceiling)
             return
-        if self._raise(LeaseEntry(live.spi_in, live.in_lease.asked, live.out_lease.asked)):
-            self._unshared.add(live.spi_in)
         unknown = live.spi_in in self._unacknowledged
         live.in_lease.restart(-1 if unknown else live.in_lease.limit)
         live.out_lease.restart(-1 if unknown else live.out_lease.limit)
+        asked = LeaseEntry(live.spi_in, live.in_lease.asked, live.out_lease.asked)
+        if self.active and self._raise(asked):  # else the SAs of a former ownership, whose records are the owner's
+            self._unshared.add(live.spi_in)
         self._look_again(live, 0.0)
         if unknown or live.held_in or live.held_out:
             self._want(live.spi_in)

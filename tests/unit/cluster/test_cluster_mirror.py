@@ -33,6 +33,17 @@ def test_ceilings_asked_for_during_the_snapshot_are_said_again_at_its_end() -> N
     assert isinstance(sent[-1], frames.SnapshotEnd)
 
 
+def test_ceilings_that_were_given_back_meanwhile_are_not_said_again() -> None:
+    """A mirror that owns one day uses the SAs up to its ceilings, and the former owner has to know as much (I3)."""
+    source = MirrorSource()
+    source.attach([LeaseEntry(1, 1000, 20)], deltas=False)
+    source.extend(EPOCH, [LeaseEntry(1, 300, 25, lowers=True)], 0.0, number=7)
+    source.extend(EPOCH, [LeaseEntry(1, 310, 25)], 0.0, number=8)
+    source.snapshot(iter([CHANGE]), 1)
+    leases = next(frame for frame in source.pump(EPOCH, EPOCH, 0.0) if isinstance(frame, frames.Leases))
+    assert frames.lease_entries(leases) == [LeaseEntry(1, 310, 25)]
+
+
 def test_what_a_mirror_in_sync_lacks_bounds_the_backups_stream() -> None:
     source = joined()
     assert source.bound is None

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from ipsecha.cluster.effects import AskWitness, ResetChannel, ResetWitness, SendBeat, SendFrame
 from ipsecha.cluster.epoch import EPOCH_LIMIT
-from ipsecha.cluster.frames import Hello, Join, Pulse, encode_frame
+from ipsecha.cluster.frames import Goodbye, Hello, Join, Pulse, SnapshotEnd, encode_frame
 from ipsecha.cluster.journal import Opening
 from ipsecha.cluster.pair import PairMember, PairSettings
 from ipsecha.cluster.witness import Kind, Ledger, Line, Reply, Request, WitnessClient
@@ -245,6 +245,62 @@ def test_saved_records_wait_for_the_witness() -> None:
                 elif isinstance(effect, SendBeat):
                     other.beat_received("synch", effect.data, tick / 10)
         assert not any(member.owns and member.lineage == E1 for member in pair)
+
+
+def test_saved_records_that_were_refused_are_not_believed_later() -> None:
+    """The partner's marker may be as old as ours: it says nothing about what the witness knows."""
+    epoch, later = 5 << 8, 7 << 8
+    box = ledger(Line(later, b"d" * 16, "beta", epoch))
+    alpha, beta = (
+        PairMember(PairSettings("berlin", ("alpha", "beta"), index, witness=True), os.urandom) for index in (0, 1)
+    )
+    alpha.restore(Opening("berlin", "alpha", True, epoch, epoch, epoch), False, 60.0)
+    beta.restore(Opening("berlin", "beta", False, epoch, epoch, epoch), False, 60.0)
+    alpha.start(0.0, 1.0)
+    alpha.witness_up(0.0)
+    for tick in range(40):
+        alpha.handle_timer(tick / 10)
+        for effect in alpha.take_effects():
+            if isinstance(effect, AskWitness):
+                alpha.witness_answer(box.answer("alpha", effect.data), tick / 10)
+    assert not alpha.restored
+    beta.start(4.0, 1.0)
+    beta.channel_up(4.0)
+    alpha.channel_up(4.0)
+    (hello,) = [effect.data for effect in beta.take_effects() if isinstance(effect, SendFrame)]
+    alpha.receive_frame(hello, 4.0)
+    assert alpha.owns
+    assert alpha.lineage == alpha.epoch, "it has begun without them"
+
+
+def backup_without_a_witness(now: float) -> PairMember:
+    """In sync with an owner in E1; the witness cannot be reached."""
+    beta = PairMember(PairSettings("berlin", ("alpha", "beta"), 1, witness=True), lambda count: bytes(range(count)))
+    beta.start(now, 1.0)
+    beta.channel_up(now)
+    beta.receive_frame(encode_frame(Hello(1, "berlin", 0, A, True, E1, 2, bytes(32), 0.0, E1)), now)
+    beta.receive_frame(encode_frame(SnapshotEnd(E1, 1, E1)), now)
+    beta.take_effects()
+    assert beta.in_sync
+    return beta
+
+
+@pytest.mark.parametrize(
+    ("slept_s", "word", "owns"), [(0.0, None, True), (0.3, None, False), (0.3, E1, True), (0.3, E3, False)]
+)
+def test_who_has_slept_asks_unless_the_partner_has_said_that_it_stayed(
+    slept_s: float, word: int | None, owns: bool
+) -> None:
+    """Proof of death: its process is gone.  It may have gone on with the vote while we slept, in a later epoch; its
+    last word says whether."""
+    beta = backup_without_a_witness(0.0)
+    now = 0.1 + slept_s
+    beta.handle_timer(now)
+    if word is not None:
+        beta.receive_frame(encode_frame(Goodbye(word)), now)
+    beta.channel_down(False, now)
+    beta.channel_down(True, now)
+    assert beta.owns is owns
 
 
 def test_after_a_refusal_a_member_waits_before_it_asks_again() -> None:

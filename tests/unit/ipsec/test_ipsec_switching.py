@@ -191,15 +191,17 @@ def test_nobody_is_behind_where_nothing_changes() -> None:
     assert not owner.sad._behind
 
 
-def test_ceilings_that_nobody_acknowledged_are_told_in_the_end() -> None:
+@pytest.mark.parametrize("modes", [(Leasing.LANE, Leasing.FREE), (Leasing.FREE,)])
+def test_ceilings_that_nobody_acknowledged_are_told_in_the_end(modes: tuple[Leasing, ...]) -> None:
     """A backup that was a mirror has heard of them.  As the next owner it uses numbers up to there, inbound too, and
     this member, as its backup, has to know (I3)."""
     owner = Owner(Leasing.LEASED)
-    owner.use(FIRST, 300)
-    assert not owner.sad.may_deliver(owner.sad.lives[FIRST], 200, owner.now)
+    owner.use(FIRST, 200)
+    assert owner.sad.may_deliver(owner.sad.lives[FIRST], 12, owner.now), "nothing has to wait"
     (heard,) = owner.sad.lease_requests(owner.now)
-    owner.sad.set_leasing(Leasing.LANE)
-    owner.sad.set_leasing(Leasing.FREE, gradually=True)
+    assert (heard.in_ceiling, heard.out_ceiling) > (16, 256)
+    for mode in modes:
+        owner.sad.set_leasing(mode, gradually=mode is Leasing.FREE)
     owner.told = dict.fromkeys(ALL, (16, 256))
     list(parts_of(owner))
     child = owner.child(FIRST)
@@ -223,6 +225,25 @@ def test_what_was_given_back_is_not_asked_for_again() -> None:
     owner.sad.set_leasing(Leasing.FREE, gradually=True)
     list(owner.sad.lease_in_parts())
     assert live.child.in_ceiling == entry.in_ceiling < high
+
+
+def test_a_former_owners_sas_leave_the_records_of_the_present_one_alone() -> None:
+    """Owner, backup, owner again as planned: what was asked for long ago has been given back since."""
+    owner = Owner(Leasing.LEASED)
+    owner.use(FIRST)
+    live, child = owner.sad.lives[FIRST], owner.child(FIRST)
+    assert not owner.sad.may_deliver(live, 5000, owner.now)
+    owner.acknowledge()
+    owner.sad.set_leasing(Leasing.FREE)
+    list(owner.sad.lease_in_parts())
+    owner.sad.deactivate()
+    owner.sad.apply_leases([LeaseEntry(FIRST, 6000, child.out_ceiling), LeaseEntry(FIRST, 5010, 0, lowers=True)])
+    owner.sad.adopt_exact([LeaseEntry(FIRST, 5005, 7)])
+    owner.sad.set_leasing(Leasing.LEASED)
+    assert child.in_ceiling == 5010
+    owner.sad.activate(7, 0)
+    assert owner.use(FIRST) == [8], "the exact counters count for who has owned before, too"
+    assert owner.sad.lives[FIRST].floor == 5005
 
 
 # SAs that nobody has used
