@@ -10,7 +10,8 @@ that its records are old.
 
 Proof of death needs no vote: nobody else lives.  But the dead one may have had it, unheard, and then its SAs went on
 without us; so the witness is asked there, too, where it can be, and only a member that has itself seen a silence before
-the proof, or has just been asleep for as long as one, insists on an answer.
+the proof, or has just been asleep for as long as one, insists on an answer; unless the dead one's last word was that it
+had not gone on.
 """
 
 from __future__ import annotations
@@ -138,7 +139,7 @@ class Voting(Restoring):
     def _has_slept(self, now: float) -> bool:
         """Whether we have just been asleep for as long as makes us silent: the partner may have gone on with the vote,
         and what it has said since may be lost, or wait in front of us."""
-        return self._waking_ticks > 0 or self._is_asleep(now)
+        return self._waking_ticks > 0 or self._is_asleep(now + self._clock_shift)
 
     def _is_asleep(self, now: float) -> bool:
         return now - self._tick_at >= (self.settings.missed_beats - 1) * self.settings.heartbeat_s
@@ -149,9 +150,10 @@ class Voting(Restoring):
         self._waking_ticks = self.settings.missed_beats + 1 if self._is_asleep(now) else max(self._waking_ticks - 1, 0)
 
     def _has_stayed(self, now: float) -> None:
-        """The partner has said, as its last word, that it is in the epoch of our records: it never went on without us,
-        whatever we have missed."""
-        self._insists, self._waking_ticks, self._tick_at = False, 0, max(self._tick_at, now)
+        """The partner's process has said, as its last word, that it is in the epoch of our records: it never went on
+        without us, whatever we have missed."""
+        self._insists, self._waking_ticks = False, 0
+        self._tick_at = max(self._tick_at, now + self._clock_shift)
 
     def _at_stake(self, proof: bool) -> bool:
         """Whether the partner may have had the same idea: it holds our records, or may start anew beside us."""

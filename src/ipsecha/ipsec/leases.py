@@ -29,7 +29,8 @@ _UNBOUND = 1 << 65
 
 class Lease:
     """The lease of one direction.  ``end`` is the highest number that the SA can ever use; ``size`` that of the first
-    request, when no rate is known; ``asked`` the highest ceiling that a backup was asked for which is gone."""
+    request, when no rate is known; ``asked`` the highest ceiling that a former backup was asked for, if it has not been
+    given back."""
 
     __slots__ = (
         "_granted",

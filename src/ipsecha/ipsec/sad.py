@@ -163,7 +163,9 @@ class Sad(Switching):
                     self._unacknowledged.add(live.spi_in)
         for spi_in, ceiling in self._former.items():
             child = self._installed[spi_in][1]
-            child.in_ceiling = max(child.in_ceiling, ceiling)
+            if ceiling > child.in_ceiling:
+                child.in_ceiling = ceiling
+                self._unacknowledged.add(spi_in)
         self._former.clear()
         self.active = False
         self._exact.clear()

@@ -303,6 +303,16 @@ def test_who_has_slept_asks_unless_the_partner_has_said_that_it_stayed(
     assert beta.owns is owns
 
 
+def test_a_goodbye_before_the_clock_has_followed() -> None:
+    """The owner's clock is an hour behind ours, and it ends at once: the next beat is due by its clock."""
+    beta = PairMember(PairSettings("berlin", ("alpha", "beta"), 1), lambda count: bytes(range(count)))
+    beta.start(3600.0, 1.0)
+    beta.channel_up(3600.0)
+    beta.receive_frame(encode_frame(Hello(1, "berlin", 0, A, True, E1, 2, bytes(32), 0.0, E1)), 3600.0)
+    beta.receive_frame(encode_frame(Goodbye(E1)), 3600.0)
+    assert beta.next_timer() < 1.0
+
+
 def test_after_a_refusal_a_member_waits_before_it_asks_again() -> None:
     box, client = ledger(Line(E2, B, "beta", E1)), WitnessClient("berlin", A)
     client.up()

@@ -246,6 +246,32 @@ def test_a_former_owners_sas_leave_the_records_of_the_present_one_alone() -> Non
     assert owner.sad.lives[FIRST].floor == 5005
 
 
+def test_what_was_given_back_unheard_is_asked_for_again_by_who_owns_again() -> None:
+    """The switchover falls into the round trip: the next owner has the lower ceiling, and is our backup one day (I3)."""
+    owner = Owner(Leasing.LEASED)
+    owner.use(FIRST)
+    live, child = owner.sad.lives[FIRST], owner.child(FIRST)
+    owner.sad.may_deliver(live, 5000, owner.now)
+    owner.acknowledge()
+    high = child.in_ceiling
+    live.window.accept(5000)
+    owner.now += 10.0
+    owner.sad.review(owner.now)
+    (entry,) = owner.sad.lease_requests(owner.now)
+    assert entry.lowers
+    owner.sad.deactivate()
+    assert child.in_ceiling == high, "in doubt, the other one has not heard"
+    owner.sad.grant([entry])
+    owner.sad.adopt_exact([LeaseEntry(FIRST, 5000, 1)])
+    owner.sad.set_leasing(Leasing.LEASED)
+    owner.sad.activate(7, 0)
+    again = owner.sad.adopt(FIRST)
+    assert again is not None
+    assert not owner.sad.may_deliver(again, 5001, owner.now), "the backup may know a lower ceiling"
+    (asked,) = owner.sad.lease_requests(owner.now)
+    assert asked.in_ceiling >= high
+
+
 # SAs that nobody has used
 
 
