@@ -247,7 +247,7 @@ def test_a_former_owners_sas_leave_the_records_of_the_present_one_alone() -> Non
 
 
 def test_what_was_given_back_unheard_is_asked_for_again_by_who_owns_again() -> None:
-    """The switchover falls into the round trip: the next owner has the lower ceiling, and is our backup one day (I3)."""
+    """The switchover falls into the round trip: the next owner has the lower ceiling, and is our backup one day."""
     owner = Owner(Leasing.LEASED)
     owner.use(FIRST)
     live, child = owner.sad.lives[FIRST], owner.child(FIRST)
