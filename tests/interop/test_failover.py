@@ -148,7 +148,7 @@ def test_ah_keeps_its_tunnel(tmp_path: Path, fault: Fault) -> None:
         assert any(packet.spi and packet.raw[9] == 51 for packet in scene.wire.packets())
 
 
-@pytest.mark.parametrize("fault", [Fault.KILL, Fault.SWITCHOVER], ids=lambda fault: fault.value)
+@pytest.mark.parametrize("fault", [Fault.KILL, pytest.param(Fault.SWITCHOVER, marks=pytest.mark.slow)])
 def test_without_root_on_loopback(tmp_path: Path, fault: Fault) -> None:
     with on_loopback(tmp_path) as scene:
         outcome = play(scene, fault, timeline, steady_s=0.3)

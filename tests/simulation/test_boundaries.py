@@ -17,6 +17,7 @@ def test_a_member_dies_at_every_boundary(story: str) -> None:
     assert walk.failovers
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", LATE)
 def test_other_faults_strike_anywhere(fault: str) -> None:
     for seed in range(len(STORIES)):

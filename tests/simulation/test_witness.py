@@ -18,7 +18,10 @@ BATCH = 40
 NAMES = [name for name, broken in BROKEN.items() if broken.level == "witness"]
 
 
-@pytest.mark.parametrize("first", range(0, SEEDS, BATCH))
+MORE = [pytest.param(first, marks=pytest.mark.slow) for first in range(BATCH, SEEDS, BATCH)]
+
+
+@pytest.mark.parametrize("first", [0, *MORE])
 def test_faults_of_all_kinds(first: int) -> None:
     for seed in range(first, first + BATCH):
         judged(seed)
