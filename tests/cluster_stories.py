@@ -4,7 +4,7 @@ with which numbers, is left to the seed."""
 from __future__ import annotations
 
 from cluster_checkers import Node
-from cluster_faults import busy, settle
+from cluster_faults import W, busy, settle
 from cluster_world import World
 from ipsecha.cluster.pair import PairMember
 
@@ -20,38 +20,24 @@ def owner_dies_behind_a_cut_cable(world: World) -> World:
     world.crash(owner.index)
     busy(world, 100)
     world.heal()
-    world.start(owner.index)
-    settle(world)
-    world.expect_settled()
-    return world
+    return come_back(world, owner)
 
 
 def owner_dies_in_mid_join(world: World) -> World:
     """Its backup has come back, and has received a part of the records."""
-    owner, backup = _pair(world)
-    busy(world, 60)
-    world.crash(backup.index)
-    world.run(0.5)
-    world.start(backup.index)
+    owner, backup = _pair_again(world)
     for _ in range(5000):
         if backup.member._applied is not None:
             break
         world.run(STEP_S)
     world.crash(owner.index)
     world.run(0.5)
-    world.start(owner.index)
-    settle(world)
-    world.expect_settled()
-    return world
+    return come_back(world, owner)
 
 
 def owner_dies_after_a_join(world: World) -> World:
     """Its backup has come back, under traffic that ends when all records are on their way, and is in sync at last."""
-    owner, backup = _pair(world)
-    busy(world, 60)
-    world.crash(backup.index)
-    world.run(0.5)
-    world.start(backup.index)
+    owner, backup = _pair_again(world)
     for _ in range(1000):
         if backup.member.in_sync:
             break
@@ -98,6 +84,24 @@ def _pair(world: World) -> tuple[Node, Node]:
     busy(world, 20)
     owner = next(node for node in world.nodes if node.member.owns)
     return owner, world.nodes[1 - owner.index]
+
+
+def _pair_again(world: World) -> tuple[Node, Node]:
+    """Owner and backup, which has died and begins to join."""
+    owner, backup = _pair(world)
+    busy(world, 60)
+    world.crash(backup.index)
+    world.run(0.5)
+    world.start(backup.index)
+    return owner, backup
+
+
+def come_back(world: W, node: Node) -> W:
+    """The last of whatever has happened: nothing is disturbed any more, and a member is there again."""
+    world.start(node.index)
+    settle(world)
+    world.expect_settled()
+    return world
 
 
 def _in_doubt(world: World) -> tuple[Node, Node]:

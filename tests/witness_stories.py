@@ -3,8 +3,9 @@ without)."""
 
 from __future__ import annotations
 
-from cluster_faults import busy, settle
-from witness_world import FROM, TO, WitnessedWorld
+from cluster_faults import block, busy
+from cluster_stories import come_back
+from witness_world import WITNESS_FAULTS, WitnessedWorld
 
 SLEEP_S = 2.0
 
@@ -18,8 +19,7 @@ def asleep_during_a_vote(world: WitnessedWorld) -> WitnessedWorld:
     wakes_at = world.time + SLEEP_S
     world.pause(sleeper.index, SLEEP_S)
     world.run(world.random.choice((0.0, 0.15)))
-    for way in world.ways_of(sleeper.index):
-        world.block(*way)
+    block(world, world.ways_of(sleeper.index))
     busy(world, 50)
     assert other.member.alone_by_vote
     world.witness(False)
@@ -30,10 +30,7 @@ def asleep_during_a_vote(world: WitnessedWorld) -> WitnessedWorld:
         world.block(*way, blocked=False)
     busy(world, 150)
     world.heal()
-    world.start(other.index)
-    settle(world)
-    world.expect_settled()
-    return world
+    return come_back(world, other)
 
 
 def refused_when_the_partner_comes_up(world: WitnessedWorld) -> WitnessedWorld:
@@ -41,19 +38,14 @@ def refused_when_the_partner_comes_up(world: WitnessedWorld) -> WitnessedWorld:
     reached again at the very moment at which a new process of the partner says hello."""
     _begin(world)
     owner, backup = sorted(world.nodes, key=lambda node: not node.member.owns)
-    for way in world.ways_of(backup.index):
-        world.block(*way)
-    for way in (TO, FROM):
-        world.cut_witness(backup.index, way)
+    block(world, world.ways_of(backup.index))
+    WITNESS_FAULTS["witness cut"](world, backup)
     busy(world, 50)
     assert owner.member.alone_by_vote
     world.crash(owner.index, host=True)
     world.run(2.0)
     world.heal()
-    world.start(owner.index)
-    settle(world)
-    world.expect_settled()
-    return world
+    return come_back(world, owner)
 
 
 def _begin(world: WitnessedWorld) -> None:

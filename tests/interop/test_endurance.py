@@ -10,11 +10,13 @@ from pathlib import Path
 import pytest
 
 from ipsecha.lab import capture, network
-from ipsecha.lab.failover import wait_for_pair
+from ipsecha.lab.failover import Scene, wait_for_pair
 from ipsecha.lab.member import Member
 from ipsecha.lab.scenes import PeerKind, in_namespaces
 
 DEATHS = SWITCHOVERS = 10
+SPIS = list[tuple[str, str, list[tuple[str, str]]]]
+"""Of all IKE SAs, and of their child SAs."""
 
 
 @pytest.mark.root
@@ -23,10 +25,7 @@ def test_ten_deaths_in_a_row(tmp_path: Path) -> None:
     """The same IKE SA and child SA throughout; no sequence number repeats on the wire (I2); nothing that is played back
     at the last survivor is delivered (I3)."""
     with in_namespaces(tmp_path, PeerKind.STRONGSWAN) as scene:
-        active, standby = wait_for_pair(scene.members)
-        scene.bring_up()
-        scene.probes.wait_until_answered()
-        identity = _spis(active)
+        active, standby, identity = _under_probes(scene)
         for _ in range(DEATHS):
             active.wait_for("protection", _is_protected)
             time.sleep(0.3)
@@ -47,11 +46,7 @@ def test_ten_deaths_in_a_row(tmp_path: Path) -> None:
         scene.play_back(inbound)
         time.sleep(0.5)
         assert scene.topology["hosta"].ping(network.HOST_B, count=3)
-        scene.probes.settle()
-        sides = scene.probes.reports()
-        assert sum(report.duplicates for report in sides) == 0
-        lost = sum(report.lost for report in sides)
-        sys.stdout.write(f"{DEATHS} deaths: {lost} of {sum(report.sent for report in sides)} probes lost\n")
+        _lost(scene, f"{DEATHS} deaths")
 
 
 @pytest.mark.root
@@ -60,10 +55,7 @@ def test_ten_switchovers_in_a_row(tmp_path: Path) -> None:
     """Exact counters are handed over (DESIGN section 3), to a member that has owned the SAs before as to any other:
     next to nothing is refused as something that the other one may have delivered."""
     with in_namespaces(tmp_path, PeerKind.STRONGSWAN) as scene:
-        active, standby = wait_for_pair(scene.members)
-        scene.bring_up()
-        scene.probes.wait_until_answered()
-        identity = _spis(active)
+        active, standby, identity = _under_probes(scene)
         for _ in range(SWITCHOVERS):
             active.wait_for("protection", _is_protected)
             time.sleep(0.3)
@@ -75,15 +67,28 @@ def test_ten_switchovers_in_a_row(tmp_path: Path) -> None:
         assert _spis(active) == identity
         assert scene.wire is not None
         assert capture.repeated(scene.wire.packets()) == []
-        scene.probes.settle()
-        sides = scene.probes.reports()
-        assert sum(report.duplicates for report in sides) == 0
-        lost = sum(report.lost for report in sides)
-        sys.stdout.write(f"{SWITCHOVERS} switchovers: {lost} of {sum(report.sent for report in sides)} probes lost\n")
-        assert lost <= SWITCHOVERS
+        assert _lost(scene, f"{SWITCHOVERS} switchovers") <= SWITCHOVERS
 
 
-def _spis(member: Member) -> list[tuple[str, str, list[tuple[str, str]]]]:
+def _under_probes(scene: Scene) -> tuple[Member, Member, SPIS]:
+    """Owner and backup of a tunnel under probes, and the SPIs of its SAs."""
+    active, standby = wait_for_pair(scene.members)
+    scene.bring_up()
+    scene.probes.wait_until_answered()
+    return active, standby, _spis(active)
+
+
+def _lost(scene: Scene, what: str) -> int:
+    """Probes of both sides that were lost; none has arrived twice."""
+    scene.probes.settle()
+    sides = scene.probes.reports()
+    assert sum(report.duplicates for report in sides) == 0
+    lost = sum(report.lost for report in sides)
+    sys.stdout.write(f"{what}: {lost} of {sum(report.sent for report in sides)} probes lost\n")
+    return lost
+
+
+def _spis(member: Member) -> SPIS:
     return [(sa.spi_i, sa.spi_r, [(child.spi_in, child.spi_out) for child in sa.children]) for sa in member.sas()]
 
 

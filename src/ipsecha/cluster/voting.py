@@ -128,8 +128,8 @@ class Voting(Restoring):
             self._act(proof, now)
             return
         self._proof = self._proof or proof
-        self._insists = self._insists or not proof or self.restored  # from a disk: anybody may have owned since
-        self._insists = self._insists or self._has_slept(now)
+        # Restored from a disk: anybody may have owned since.
+        self._insists = self._insists or not proof or self.restored or self._has_slept(now)
         if proof and not self._insists and not self.witness.connected:
             self._proof = False
             self._act(True, now)

@@ -162,9 +162,7 @@ class Sad(Switching):
                 if self._raise(LeaseEntry(live.spi_in, inbound, outbound)):
                     self._unacknowledged.add(live.spi_in)
         for spi_in, ceiling in self._former.items():
-            child = self._installed[spi_in][1]
-            if ceiling > child.in_ceiling:
-                child.in_ceiling = ceiling
+            if self._raise(LeaseEntry(spi_in, ceiling, 0)):
                 self._unacknowledged.add(spi_in)
         self._former.clear()
         self.active = False
