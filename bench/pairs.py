@@ -140,7 +140,8 @@ class Halves:
         began = time.process_time()
         self.one.side.channel_up()
         self.two.side.channel_up()
-        traffic = self._traffic(busy)
+        newest = (children - 1) * count  # of child SAs with the same selectors that one sends
+        traffic = self._traffic(range(newest, newest + busy))
         self.until(lambda: next(traffic) and self.two.side.member.in_sync)
         self.until(lambda: not self.one.side.member.log.outstanding)
         self.joining_s = time.process_time() - began - self._traffic_s
@@ -161,9 +162,9 @@ class Halves:
             if time.monotonic() > deadline:
                 raise RuntimeError("the members do not get anywhere")
 
-    def _traffic(self, busy: int) -> Iterator[bool]:
+    def _traffic(self, busy: range) -> Iterator[bool]:
         """With each step some of the busy child SAs go on by more than half of a lease."""
-        numbers = cycle(range(busy))
+        numbers = cycle(busy)
         while True:
             began = time.process_time()
             for number in islice(numbers, JUMPS_PER_TURN):
@@ -221,7 +222,7 @@ class Halves:
 
 
 def child_spi(number: int) -> int:
-    """The inbound SPI of the child SA of client ``number``."""
+    """The inbound SPI of the child SA of client ``number``, the first of several with the same selectors."""
     return 0x10000 + number
 
 
