@@ -19,7 +19,7 @@ from itertools import chain
 from ipsecha.ipsec.ceilings import Ceilings, PlaneEvents
 from ipsecha.ipsec.leases import CHANNEL_BUDGET
 from ipsecha.ipsec.live import LiveSa
-from ipsecha.model.leases import MARGIN_IN, MARGIN_OUT, lane_width
+from ipsecha.model.leases import MARGIN_IN, MARGIN_OUT, Leasing, lane_width
 from ipsecha.model.records import ChildSa
 
 RESERVE_S = 30.0
@@ -160,11 +160,23 @@ class Durable(Ceilings):
                 kept.pop(spi_in, None)
         self._moved.discard(spi_in)
 
-    def _born(self, spi_in: int) -> None:
-        """A child SA of this owner's own making: no file has it."""
-        self._own.add(spi_in)
+    def _born(self, child: ChildSa) -> None:
+        """A child SA of this owner's own making: no file has it.
+
+        It is ours alone, unless its exchange was under way when a rival went on with the same records: then the rival
+        may have made it, too, with the same keys.  So it begins above our lanes, and the backup hears of that at once:
+        should the two lose sight of each other before the first packet, both are to count from the same ceiling.
+        """
+        self._own.add(child.spi_in)
         if self.unmarked:
-            self._margins[spi_in] = None
+            self._margins[child.spi_in] = None
+        if self._own_lanes:
+            child.out_ceiling += self._own_lanes * lane_width(child.suite.esn)
+            if self.leasing is Leasing.LEASED:
+                self._unacknowledged.add(child.spi_in)
+                self._want(child.spi_in)
+            else:
+                self._unshared.add(child.spi_in)
 
     def _bounds_of(self, child: ChildSa) -> Bounds | None:
         if self.bounds is not None:
@@ -210,7 +222,7 @@ class Durable(Ceilings):
         """The highest numbers that may be in use, or are asked for, or were."""
         live = self.lives.get(child.spi_in)
         if live is None:
-            lanes = self._own_lanes if child.spi_in in self._own else self._above_lanes
+            lanes = 0 if child.spi_in in self._own else self._above_lanes
             skipped = lanes * lane_width(child.suite.esn)
             early = self._early.get(child.spi_in)  # of a record that is octets: they do not have its last ceilings
             if early is None:

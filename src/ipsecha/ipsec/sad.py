@@ -60,9 +60,10 @@ class Sad(Switching):
         before = self._installed.get(child.spi_in)
         if before is not None and before[1] is not child:
             keep_ceilings(child, before[1])
-        if before is None and self.active and child.spi_in not in self._early and _is_unused(child):
-            self._born(child.spi_in)
+        born = before is None and self.active and child.spi_in not in self._early and _is_unused(child)
         self._installed[child.spi_in] = (sa, child)
+        if born:
+            self._born(child)
         early = self._early.pop(child.spi_in, None)
         if early is not None:
             self._raise(early)
@@ -220,14 +221,8 @@ class Sad(Switching):
     def _start_of(self, child: ChildSa) -> tuple[int, int]:
         """Highest numbers inbound and outbound that the owners before may have used; none where there were none."""
         if child.spi_in in self._own:
-            # Ours alone, unless its exchange was under way when a rival went on with the same records: then the rival
-            # may have made it, too, with the same keys.
             self._own.discard(child.spi_in)
-            if not self._own_lanes:
-                return 0, 0
-            (self._unacknowledged if self.leasing is Leasing.LEASED else self._unshared).add(child.spi_in)
-            child.out_ceiling += self._own_lanes * lane_width(child.suite.esn)
-            return 0, child.out_ceiling
+            return 0, child.out_ceiling if self._own_lanes else 0
         lane = (self._above_lanes - self._settled.get(child.spi_in, 0)) * lane_width(child.suite.esn)
         exact = self._exact.pop(child.spi_in, None)
         if exact is not None and not lane and exact[2:] == (child.in_ceiling, child.out_ceiling, child.in_known):

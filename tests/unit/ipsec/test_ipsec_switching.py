@@ -306,3 +306,28 @@ def test_a_walk_past_sas_that_are_settled_is_short() -> None:
     parts = list(parts_of(owner))
     assert not any(parts)
     assert len(parts) <= 2 + COUNT // LOOKED_PER_PART + len(owner.sad._settled._shards)
+
+
+def test_a_backup_hears_at_once_where_a_new_child_sa_begins() -> None:
+    """The owner has skipped lanes, which a rival may have used; should the backup take over before the first packet,
+    both have to count from the same ceiling."""
+    side = Side()
+    side.sad.activate(2, 13)
+    assert list(side.sad.lease_in_parts()) == []
+    side.install(child_sa(0x1001, 0x2002))
+    (told,) = side.sad.lease_requests(side.now)
+    assert told.out_ceiling == 256 + 13 * LANE
+    side.grant([told])
+    side.sad.set_leasing(Leasing.LANE)
+    (datagram,) = side.send(udp())
+    assert told.out_ceiling < sequence_number(datagram) <= told.out_ceiling + LANE
+
+
+def test_nothing_is_sent_on_a_new_child_sa_before_the_backup_knows_where_it_begins() -> None:
+    side = Side()
+    side.sad.activate(2, 13)
+    assert list(side.sad.lease_in_parts()) == []
+    side.install(child_sa(0x1001, 0x2002))
+    assert side.send(udp()) == []
+    ((datagram,), _) = side.acknowledge()
+    assert sequence_number(datagram) > 256 + 13 * LANE
