@@ -94,9 +94,11 @@ class DataPlane(Protocol):
     def share(self, spi_in: int) -> None:
         """The record of a child SA is about to be encoded for a backup that joins."""
 
-    def lease_in_parts(self) -> Iterator[Sequence[LeaseEntry]]:
+    def lease_in_parts(self, spis: Iterator[int]) -> Iterator[Sequence[LeaseEntry]]:
         """A backup that joins has all records: numbers are bounded by leases.  Part by part, as they are asked for;
-        each holds ceilings that the backup has to be told before it is in sync, and may be empty."""
+        each holds ceilings that the backup has to be told before it is in sync, and may be empty.
+
+        ``spis``: inbound SPIs of all child SAs, and of those that may come of exchanges under way."""
 
     def lease_requests(self, now: float) -> list[LeaseEntry]:
         """Extensions that are wanted since the last call; ``PlaneEvents.leases_wanted`` says that there are some."""

@@ -360,7 +360,8 @@ class PairSide:
             return
         self._now = self.gateway.clock.now()
         try:
-            self.member.close_join(self.gateway.plane.lease_in_parts(), self._now)
+            ceilings = self.gateway.plane.lease_in_parts(self.gateway.endpoint.child_index.walk())
+            self.member.close_join(ceilings, self._now)
         except Exception as fault:  # the disk may have called: nobody else contains it
             self.gateway.faults.note("the end of a join", fault)
             self.channel.reset()

@@ -21,6 +21,7 @@ from ipsecha.ipsec.leases import CHANNEL_BUDGET
 from ipsecha.ipsec.live import LiveSa
 from ipsecha.model.leases import MARGIN_IN, MARGIN_OUT, Leasing, lane_width
 from ipsecha.model.records import ChildSa
+from ipsecha.model.shards import Sharded
 
 RESERVE_S = 30.0
 INBOUND_RESERVE = 4096
@@ -48,7 +49,8 @@ class Durable(Ceilings):
         self._under_way: dict[int, Bounds] = {}  # in the present write
         self._moved: set[int] = set()  # SAs whose ceilings have moved since they were last looked at
         self._looking: list[int] = []  # of those, which are looked at in this round
-        self._above_lanes = self._own_lanes = 0  # that SAs which no packet has touched yet will skip
+        self._above_lanes = 0  # that SAs which no packet has touched yet will skip
+        self._settled = Sharded[int]()  # of those, what records not in use yet have skipped already
         self._own: set[int] = set()  # installed by this owner itself and not used yet: no number is spent
         self._near: Callable[[], None] = _nobody
 
@@ -164,14 +166,15 @@ class Durable(Ceilings):
         """A child SA of this owner's own making: no file has it.
 
         It is ours alone, unless its exchange was under way when a rival went on with the same records: then the rival
-        may have made it, too, with the same keys.  So it begins above our lanes, and the backup hears of that at once:
-        should the two lose sight of each other before the first packet, both are to count from the same ceiling.
+        may have made it, too, with the same keys.  So it skips the lanes that all others skip, for as long as a backup
+        that is in sync has not been told of them (``ipsec.switching``).
         """
         self._own.add(child.spi_in)
         if self.unmarked:
             self._margins[child.spi_in] = None
-        if self._own_lanes:
-            child.out_ceiling += self._own_lanes * lane_width(child.suite.esn)
+        if self._above_lanes:
+            child.out_ceiling += self._above_lanes * lane_width(child.suite.esn)
+            self._settled[child.spi_in] = self._above_lanes
             if self.leasing is Leasing.LEASED:
                 self._unacknowledged.add(child.spi_in)
                 self._want(child.spi_in)
@@ -222,7 +225,7 @@ class Durable(Ceilings):
         """The highest numbers that may be in use, or are asked for, or were."""
         live = self.lives.get(child.spi_in)
         if live is None:
-            lanes = 0 if child.spi_in in self._own else self._above_lanes
+            lanes = self._above_lanes - self._settled.get(child.spi_in, 0)
             skipped = lanes * lane_width(child.suite.esn)
             early = self._early.get(child.spi_in)  # of a record that is octets: they do not have its last ceilings
             if early is None:

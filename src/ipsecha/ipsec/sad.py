@@ -97,7 +97,7 @@ class Sad(Switching):
         """Forget all child SAs at once; gives the tables as they were, to be let go of little by little."""
         gone: list[dict[Any, Any]] = [self._installed, self.lives, self._early, self._exact, *self.spd.take_all()]
         gone += self._settled.take_all()
-        self._above_lanes = self._own_lanes = 0
+        self._above_lanes = 0
         self._drop_lives()
         self._installed = self._installed.successor()
         self._early, self._exact = {}, {}
@@ -144,7 +144,6 @@ class Sad(Switching):
         self._own.clear()
         self._incarnation = incarnation
         self._above_lanes += above_lanes
-        self._own_lanes = self._above_lanes
         self.active = True
 
     def deactivate(self) -> None:
@@ -222,7 +221,7 @@ class Sad(Switching):
         """Highest numbers inbound and outbound that the owners before may have used; none where there were none."""
         if child.spi_in in self._own:
             self._own.discard(child.spi_in)
-            return 0, child.out_ceiling if self._own_lanes else 0
+            return 0, child.out_ceiling if child.out_ceiling > FIRST_OUT_CEILING else 0
         lane = (self._above_lanes - self._settled.get(child.spi_in, 0)) * lane_width(child.suite.esn)
         exact = self._exact.pop(child.spi_in, None)
         if exact is not None and not lane and exact[2:] == (child.in_ceiling, child.out_ceiling, child.in_known):

@@ -23,16 +23,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import chain, islice
 
-from ipsecha.ipsec.ceilings import PlaneEvents
+from ipsecha.ipsec.ceilings import PlaneEvents, folded
 from ipsecha.ipsec.durable import Durable
 from ipsecha.ipsec.frozen import Installed
 from ipsecha.ipsec.leases import CHANNEL_BUDGET
 from ipsecha.ipsec.live import LiveSa
 from ipsecha.ipsec.spd import Spd
-from ipsecha.model.leases import Leasing, lane_width
+from ipsecha.model.leases import FIRST_OUT_CEILING, LANE_ESN, Leasing, lane_width
 from ipsecha.model.policy import Policy
 from ipsecha.model.records import ChildSa, LeaseEntry
-from ipsecha.model.shards import Sharded
 
 SWITCHED_PER_PART = 256
 """SAs in use that become LEASED in one part, and ceilings that are told in it: some 1 ms."""
@@ -52,7 +51,6 @@ class Switching(Durable):
         self._installed: Installed = Installed(self.spd)
         self.active = False
         self.part, self.settled_part = SWITCHED_PER_PART, SETTLED_PER_PART
-        self._settled = Sharded[int]()  # lanes that records not in use yet have skipped already, for a new backup
 
     def set_leasing(self, mode: Leasing, skip_lanes: int = 0, gradually: bool = False) -> list[LiveSa]:
         """What bounds the numbers from now on: the SAs whose held packets may have become free.
@@ -95,7 +93,6 @@ class Switching(Durable):
             self._behind = dict.fromkeys(self.lives, lanes)
         if lanes:
             self._above_lanes += lanes
-            self._own_lanes += lanes
             self._own.clear()
 
     def _catch_up(self, live: LiveSa) -> None:
@@ -125,7 +122,7 @@ class Switching(Durable):
             return
         live = self.lives.get(spi_in)
         if live is None:
-            if self._above_lanes and spi_in not in self._own:
+            if self._above_lanes:
                 self._settle(found[1])
         elif spi_in in self._behind:
             self._catch_up(live)
@@ -133,18 +130,19 @@ class Switching(Durable):
 
     # --- the end of a join
 
-    def lease_in_parts(self) -> Iterator[list[LeaseEntry]]:
+    def lease_in_parts(self, spis: Iterator[int] | None = None) -> Iterator[list[LeaseEntry]]:
         """A backup that joins has all records: from now on numbers are bounded by what it knows.  Each item is what it
         has to be told before it is in sync, at the moment at which it is asked for; with the last one all is done.
 
-        Whoever gives up on it says ``set_leasing``.
+        ``spis``: inbound SPIs of all child SAs, and of those that may come of exchanges under way.  None: there are no
+        such exchanges.  Whoever gives up on it says ``set_leasing``.
         """
         self._unshared |= self._unacknowledged
         self._unacknowledged = set()
         self._returning.clear()
         self._leave_behind(0)
         self.leasing = Leasing.LEASED
-        yield from self._settle_in_parts()
+        yield from self._settle_in_parts(self.spd.walk() if spis is None else spis)
         while self._behind or self._unshared:
             yield self._lease_part()
 
@@ -154,12 +152,11 @@ class Switching(Durable):
         told = [self._unshared.pop() for _ in range(min(self.part, len(self._unshared)))]
         return [self._entry(spi_in, False) for spi_in in told]
 
-    def _settle_in_parts(self) -> Iterator[list[LeaseEntry]]:
+    def _settle_in_parts(self, spis: Iterator[int]) -> Iterator[list[LeaseEntry]]:
         """After a takeover above the lanes, SAs that no packet has touched yet, octets or not: their records say so,
         too, before an SA comes into use without a look at the lanes."""
         if not self._above_lanes:
             return
-        spis = self.spd.walk()
         for first in spis:
             yield self._settle_part(chain((first,), spis))
         gone = self._settled.take_all()
@@ -171,10 +168,12 @@ class Switching(Durable):
     def _settle_part(self, spis: Iterator[int]) -> list[LeaseEntry]:
         told: list[LeaseEntry] = []
         for spi_in in islice(spis, LOOKED_PER_PART):
-            if spi_in in self.lives or spi_in in self._own or self._settled.get(spi_in) == self._above_lanes:
+            if spi_in in self.lives or self._settled.get(spi_in) == self._above_lanes:
                 continue
             found = self._installed.get(spi_in)
-            if found is not None:
+            if found is None:
+                told.append(self._settle_offer(spi_in))
+            else:
                 self._settle(found[1])
                 told.append(self._entry(spi_in, False))
             if len(told) == self.settled_part:
@@ -185,6 +184,14 @@ class Switching(Durable):
         lanes = self._above_lanes - self._settled.get(child.spi_in, 0)
         child.out_ceiling += lanes * lane_width(child.suite.esn)
         self._settled[child.spi_in] = self._above_lanes
+
+    def _settle_offer(self, spi_in: int) -> LeaseEntry:
+        """A rival may have made a child SA of an exchange that is still under way here: whoever makes it now, we or
+        the backup, begins above our lanes."""
+        entry = LeaseEntry(spi_in, 0, FIRST_OUT_CEILING + self._above_lanes * LANE_ESN)
+        early = self._early.get(spi_in)
+        self._early[spi_in] = entry if early is None else folded(early, entry)
+        return self._early[spi_in]
 
     # --- one SA
 

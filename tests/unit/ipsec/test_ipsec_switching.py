@@ -308,26 +308,41 @@ def test_a_walk_past_sas_that_are_settled_is_short() -> None:
     assert len(parts) <= 2 + COUNT // LOOKED_PER_PART + len(owner.sad._settled._shards)
 
 
-def test_a_backup_hears_at_once_where_a_new_child_sa_begins() -> None:
-    """The owner has skipped lanes, which a rival may have used; should the backup take over before the first packet,
-    both have to count from the same ceiling."""
+def test_a_child_sa_made_beside_a_backup_in_sync_begins_with_its_first_number() -> None:
+    """No rival of before can have made it: the lanes that were skipped because of him are none of its business, and
+    its record, which both members have, says where both count from."""
     side = Side()
     side.sad.activate(2, 13)
     assert list(side.sad.lease_in_parts()) == []
     side.install(child_sa(0x1001, 0x2002))
-    (told,) = side.sad.lease_requests(side.now)
+    assert side.sad.lease_requests(side.now) == []
+    (datagram,) = side.send(udp())
+    assert sequence_number(datagram) == 1
+
+
+def test_a_backup_that_joins_hears_where_child_sas_begin_that_were_made_without_one() -> None:
+    side = Side()
+    side.sad.activate(2, 13)
+    side.install(child_sa(0x1001, 0x2002))
+    (told,) = chain.from_iterable(side.sad.lease_in_parts())
     assert told.out_ceiling == 256 + 13 * LANE
-    side.grant([told])
     side.sad.set_leasing(Leasing.LANE)
     (datagram,) = side.send(udp())
     assert told.out_ceiling < sequence_number(datagram) <= told.out_ceiling + LANE
 
 
-def test_nothing_is_sent_on_a_new_child_sa_before_the_backup_knows_where_it_begins() -> None:
-    side = Side()
-    side.sad.activate(2, 13)
-    assert list(side.sad.lease_in_parts()) == []
-    side.install(child_sa(0x1001, 0x2002))
-    assert side.send(udp()) == []
-    ((datagram,), _) = side.acknowledge()
-    assert sequence_number(datagram) > 256 + 13 * LANE
+def test_a_child_sa_of_an_exchange_that_a_rival_may_have_finished_begins_above_the_lanes() -> None:
+    """Whoever finishes it: its request was under way while both went on, and is when one has become the backup."""
+    owner, backup = Side(), Side()
+    backup.sad.deactivate()
+    owner.sad.activate(2, 13)
+    told = list(chain.from_iterable(owner.sad.lease_in_parts(iter((0x1001,)))))
+    assert [entry.spi_in for entry in told] == [0x1001]
+    backup.sad.apply_leases(told)
+    backup.sad.activate(3, 1)
+    for side, lanes in ((owner, 13), (backup, 14)):
+        side.sad.set_leasing(Leasing.LANE)
+        side.install(child_sa(0x1001, 0x2002))
+        (datagram,) = side.send(udp())
+        assert sequence_number(datagram) > 256 + lanes * LANE
+    assert sequence_number(owner.send(udp())[0]) < sequence_number(backup.send(udp())[0]) - LANE // 2

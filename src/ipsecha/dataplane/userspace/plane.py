@@ -274,8 +274,8 @@ class UserspacePlane:
     def set_leasing(self, mode: Leasing, skip_lanes: int = 0, gradually: bool = False) -> None:
         self._release(self._sad.set_leasing(mode, skip_lanes, gradually))
 
-    def lease_in_parts(self) -> Iterator[list[LeaseEntry]]:
-        return self._sad.lease_in_parts()
+    def lease_in_parts(self, spis: Iterator[int]) -> Iterator[list[LeaseEntry]]:
+        return self._sad.lease_in_parts(spis)
 
     def lease_requests(self, now: float) -> list[LeaseEntry]:
         return self._sad.lease_requests(now)
