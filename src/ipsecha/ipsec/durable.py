@@ -19,7 +19,7 @@ from itertools import chain
 from ipsecha.ipsec.ceilings import Ceilings, PlaneEvents
 from ipsecha.ipsec.leases import CHANNEL_BUDGET
 from ipsecha.ipsec.live import LiveSa
-from ipsecha.model.leases import MARGIN_IN, MARGIN_OUT, Leasing, lane_width
+from ipsecha.model.leases import MARGIN_IN, MARGIN_OUT, lane_width
 from ipsecha.model.records import ChildSa
 from ipsecha.model.shards import Sharded
 
@@ -175,11 +175,7 @@ class Durable(Ceilings):
         if self._above_lanes:
             child.out_ceiling += self._above_lanes * lane_width(child.suite.esn)
             self._settled[child.spi_in] = self._above_lanes
-            if self.leasing is Leasing.LEASED:
-                self._unacknowledged.add(child.spi_in)
-                self._want(child.spi_in)
-            else:
-                self._unshared.add(child.spi_in)
+            self._unshared.add(child.spi_in)  # a join that is about to end tells it, too
 
     def _bounds_of(self, child: ChildSa) -> Bounds | None:
         if self.bounds is not None:
