@@ -277,7 +277,7 @@ class TakeoverHistory(RuleBasedStateMachine):
         backup = self.side(Leasing.LEASED, 1)
         backup.sad.deactivate()
         backup.install(copy_of(found[1]))
-        self.joining = backup, self.owner.sad.lease_in_parts()
+        self.joining = backup, self.owner.sad.lease_in_parts(self.owner.sad.spd.walk())
 
     @precondition(lambda self: self.joining is not None)
     @rule()

@@ -237,7 +237,7 @@ class Ceilings:
         for entry in entries:
             if entry.spi_in not in self._installed:  # nor is it to be thawed for this
                 early = self._early.get(entry.spi_in)
-                self._early[entry.spi_in] = entry if early is None else folded(early, entry)
+                self._early[entry.spi_in] = entry if early is None else _folded(early, entry)
             else:
                 self._apply(self._installed[entry.spi_in][1], entry)
 
@@ -275,7 +275,7 @@ class Ceilings:
         return False
 
 
-def folded(before: LeaseEntry, entry: LeaseEntry) -> LeaseEntry:
+def _folded(before: LeaseEntry, entry: LeaseEntry) -> LeaseEntry:
     """One entry that does what the two do, one after the other."""
     return LeaseEntry(
         entry.spi_in,

@@ -173,9 +173,16 @@ class Durable(Ceilings):
         if self.unmarked:
             self._margins[child.spi_in] = None
         if self._above_lanes:
-            child.out_ceiling += self._above_lanes * lane_width(child.suite.esn)
-            self._settled[child.spi_in] = self._above_lanes
+            self._settle(child)
             self._unshared.add(child.spi_in)  # a join that is about to end tells it, too
+
+    def _lanes_to_skip(self, child: ChildSa) -> int:
+        """Numbers that a child SA not in use yet has still to skip."""
+        return (self._above_lanes - self._settled.get(child.spi_in, 0)) * lane_width(child.suite.esn)
+
+    def _settle(self, child: ChildSa) -> None:
+        child.out_ceiling += self._lanes_to_skip(child)
+        self._settled[child.spi_in] = self._above_lanes
 
     def _bounds_of(self, child: ChildSa) -> Bounds | None:
         if self.bounds is not None:
@@ -221,8 +228,7 @@ class Durable(Ceilings):
         """The highest numbers that may be in use, or are asked for, or were."""
         live = self.lives.get(child.spi_in)
         if live is None:
-            lanes = self._above_lanes - self._settled.get(child.spi_in, 0)
-            skipped = lanes * lane_width(child.suite.esn)
+            skipped = self._lanes_to_skip(child)
             early = self._early.get(child.spi_in)  # of a record that is octets: they do not have its last ceilings
             if early is None:
                 return child.in_ceiling, child.out_ceiling + skipped

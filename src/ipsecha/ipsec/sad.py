@@ -27,7 +27,7 @@ from ipsecha.ipsec.live import LiveSa
 from ipsecha.ipsec.spd import Bundle
 from ipsecha.ipsec.switching import Switching
 from ipsecha.model.errors import CryptoError
-from ipsecha.model.leases import FIRST_IN_CEILING, FIRST_OUT_CEILING, Leasing, lane_width
+from ipsecha.model.leases import FIRST_IN_CEILING, FIRST_OUT_CEILING, Leasing
 from ipsecha.model.policy import ChildPolicy, Inbound, Policy
 from ipsecha.model.records import Address, ChildSa, IkeSa, LeaseEntry, keep_ceilings
 
@@ -222,7 +222,7 @@ class Sad(Switching):
         if child.spi_in in self._own:
             self._own.discard(child.spi_in)
             return 0, child.out_ceiling if child.out_ceiling > FIRST_OUT_CEILING else 0
-        lane = (self._above_lanes - self._settled.get(child.spi_in, 0)) * lane_width(child.suite.esn)
+        lane = self._lanes_to_skip(child)
         exact = self._exact.pop(child.spi_in, None)
         if exact is not None and not lane and exact[2:] == (child.in_ceiling, child.out_ceiling, child.in_known):
             return exact[0], exact[1]

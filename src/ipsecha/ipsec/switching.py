@@ -23,7 +23,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import chain, islice
 
-from ipsecha.ipsec.ceilings import PlaneEvents, folded
+from ipsecha.ipsec.ceilings import PlaneEvents
 from ipsecha.ipsec.durable import Durable
 from ipsecha.ipsec.frozen import Installed
 from ipsecha.ipsec.leases import CHANNEL_BUDGET
@@ -31,7 +31,7 @@ from ipsecha.ipsec.live import LiveSa
 from ipsecha.ipsec.spd import Spd
 from ipsecha.model.leases import FIRST_OUT_CEILING, LANE_ESN, Leasing, lane_width
 from ipsecha.model.policy import Policy
-from ipsecha.model.records import ChildSa, LeaseEntry
+from ipsecha.model.records import LeaseEntry
 
 SWITCHED_PER_PART = 256
 """SAs in use that become LEASED in one part, and ceilings that are told in it: some 1 ms."""
@@ -130,19 +130,19 @@ class Switching(Durable):
 
     # --- the end of a join
 
-    def lease_in_parts(self, spis: Iterator[int] | None = None) -> Iterator[list[LeaseEntry]]:
+    def lease_in_parts(self, spis: Iterator[int]) -> Iterator[list[LeaseEntry]]:
         """A backup that joins has all records: from now on numbers are bounded by what it knows.  Each item is what it
         has to be told before it is in sync, at the moment at which it is asked for; with the last one all is done.
 
-        ``spis``: inbound SPIs of all child SAs, and of those that may come of exchanges under way.  None: there are no
-        such exchanges.  Whoever gives up on it says ``set_leasing``.
+        ``spis``: inbound SPIs of all child SAs, and of those that may come of exchanges under way.  Whoever gives up on
+        it says ``set_leasing``.
         """
         self._unshared |= self._unacknowledged
         self._unacknowledged = set()
         self._returning.clear()
         self._leave_behind(0)
         self.leasing = Leasing.LEASED
-        yield from self._settle_in_parts(self.spd.walk() if spis is None else spis)
+        yield from self._settle_in_parts(spis)
         while self._behind or self._unshared:
             yield self._lease_part()
 
@@ -180,17 +180,10 @@ class Switching(Durable):
                 break
         return told
 
-    def _settle(self, child: ChildSa) -> None:
-        lanes = self._above_lanes - self._settled.get(child.spi_in, 0)
-        child.out_ceiling += lanes * lane_width(child.suite.esn)
-        self._settled[child.spi_in] = self._above_lanes
-
     def _settle_offer(self, spi_in: int) -> LeaseEntry:
         """A rival may have made a child SA of an exchange that is still under way here: whoever makes it now, we or
         the backup, begins above our lanes."""
-        entry = LeaseEntry(spi_in, 0, FIRST_OUT_CEILING + self._above_lanes * LANE_ESN)
-        early = self._early.get(spi_in)
-        self._early[spi_in] = entry if early is None else folded(early, entry)
+        self.apply_leases((LeaseEntry(spi_in, 0, FIRST_OUT_CEILING + self._above_lanes * LANE_ESN),))
         return self._early[spi_in]
 
     # --- one SA

@@ -58,7 +58,7 @@ def test_a_backup_that_joins_hears_of_the_lanes_that_octets_will_skip() -> None:
     """I2: the owner before may have used a lane that it was not told of."""
     side = Frozen()
     side.become_owner(above_lanes=1)
-    (entry,) = chain.from_iterable(side.sad.lease_in_parts())
+    (entry,) = chain.from_iterable(side.sad.lease_in_parts(side.sad.spd.walk()))
     assert entry.out_ceiling >= OUT_CEILING + lane_width(False)
     side.grant([entry])
     assert side.send(udp()) == [], "no lease goes beyond what is known to be used"

@@ -244,7 +244,7 @@ def test_lanes_can_be_skipped_by_sas_in_use_and_by_others_later() -> None:
     side.install(child_sa(0x1001, 0x2002))
     side.sad.activate(3, 2)
     assert sequence_number(side.send(udp())[0]) == 256 + 2 * LANE + 1
-    assert list(side.sad.lease_in_parts())
+    assert list(side.sad.lease_in_parts(side.sad.spd.walk()))
     found = side.sad.installed(0x1001)
     assert found is not None
     assert found[1].out_ceiling > 256 + 2 * LANE

@@ -63,7 +63,7 @@ def owner() -> Owner:
 
 def parts_of(owner: Owner) -> Iterator[list[LeaseEntry]]:
     """Each told when it is made, as the channel's order has it."""
-    for entries in owner.sad.lease_in_parts():
+    for entries in owner.sad.lease_in_parts(owner.sad.spd.walk()):
         owner.tell(entries)
         yield entries
 
@@ -118,7 +118,7 @@ def test_an_sa_that_needs_more_is_switched_before_its_turn(owner: Owner) -> None
 
 
 def test_a_join_that_breaks_off_leaves_everybody_free(owner: Owner) -> None:
-    parts = owner.sad.lease_in_parts()
+    parts = owner.sad.lease_in_parts(owner.sad.spd.walk())
     next(parts)
     next(parts)
     owner.sad.set_leasing(Leasing.FREE)
@@ -223,7 +223,7 @@ def test_what_was_given_back_is_not_asked_for_again() -> None:
     (entry,) = owner.sad.lease_requests(owner.now)
     assert entry.lowers
     owner.sad.set_leasing(Leasing.FREE, gradually=True)
-    list(owner.sad.lease_in_parts())
+    list(owner.sad.lease_in_parts(owner.sad.spd.walk()))
     assert live.child.in_ceiling == entry.in_ceiling < high
 
 
@@ -235,7 +235,7 @@ def test_a_former_owners_sas_leave_the_records_of_the_present_one_alone() -> Non
     assert not owner.sad.may_deliver(live, 5000, owner.now)
     owner.acknowledge()
     owner.sad.set_leasing(Leasing.FREE)
-    list(owner.sad.lease_in_parts())
+    list(owner.sad.lease_in_parts(owner.sad.spd.walk()))
     owner.sad.deactivate()
     owner.sad.apply_leases([LeaseEntry(FIRST, 6000, child.out_ceiling), LeaseEntry(FIRST, 5010, 0, lowers=True)])
     owner.sad.adopt_exact([LeaseEntry(FIRST, 5005, 7)])
@@ -313,7 +313,7 @@ def test_a_child_sa_made_beside_a_backup_in_sync_begins_with_its_first_number() 
     its record, which both members have, says where both count from."""
     side = Side()
     side.sad.activate(2, 13)
-    assert list(side.sad.lease_in_parts()) == []
+    assert list(side.sad.lease_in_parts(side.sad.spd.walk())) == []
     side.install(child_sa(0x1001, 0x2002))
     assert side.sad.lease_requests(side.now) == []
     (datagram,) = side.send(udp())
@@ -324,7 +324,7 @@ def test_a_backup_that_joins_hears_where_child_sas_begin_that_were_made_without_
     side = Side()
     side.sad.activate(2, 13)
     side.install(child_sa(0x1001, 0x2002))
-    (told,) = chain.from_iterable(side.sad.lease_in_parts())
+    (told,) = chain.from_iterable(side.sad.lease_in_parts(side.sad.spd.walk()))
     assert told.out_ceiling == 256 + 13 * LANE
     side.sad.set_leasing(Leasing.LANE)
     (datagram,) = side.send(udp())
