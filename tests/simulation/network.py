@@ -305,8 +305,8 @@ class SimulatedAddresses:
     def links_up(self) -> bool:
         return self._links()
 
-    def health(self) -> int:
-        return int(self._host.carrier)
+    def carriers(self) -> frozenset[str]:
+        return frozenset(("outer",) if self._host.carrier else ())
 
     def close(self) -> None:
         pass

@@ -168,7 +168,7 @@ class Ownership:
                 self._cold_start(now)
             return
         self._alone(proof, now)
-        self.rivalry.none()
+        self.rivalry.inherited_by(b"" if proof else self._followed)
         self.rivalry.doubt = not proof
         self._become_active(lanes.CERTAIN if proof else lanes.AFTER_SILENCE, self.rivalry.leasing)
         self._report("takeover", f"took over from {self._partner_name} after {reason}, epoch {self.epoch:#x}", WARNING)
@@ -273,7 +273,7 @@ class Ownership:
 
     def _discard(self) -> None:
         self._bequeathing = False
-        self._estate.lost()
+        self._estate.forgotten(self.alone_since)
         self._effects.append(fx.DiscardRecords())
 
     def _backup_gone(self, proof: bool, now: float, leave: bool = False) -> None:
@@ -341,6 +341,7 @@ class Ownership:
         else:
             self._highest_epoch = max(self._highest_epoch, frame.highest_epoch)
             self._has_owned = False
+            self._estate.known()
             return True
         return False
 

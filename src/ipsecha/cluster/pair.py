@@ -247,6 +247,8 @@ class PairMember(Judgement):
             self._take_over(True, now)
         elif self._owned and (not self.rivalry.exists or self.rivalry.heir == hello.boot_id):
             self._resume(now)
+        elif self._owned:
+            self._reclaim(now)  # the process that may have gone on with them is dead
         else:
             self._cold_start(now)
 
@@ -360,7 +362,7 @@ class PairMember(Judgement):
             ours = tuple(key for key, _ in frame.records if self._estate.touched(key))
             new = tuple(record for key, record in frame.records if not self._estate.touched(key))
             self._inherited += len(new)
-            self._effects += [fx.Suspect(ours), fx.Inherit(new, lanes.CERTAIN)]
+            self._effects += [fx.Suspect(ours), fx.Inherit(new, lanes.CERTAIN, self._estate.forgotten_until)]
 
     def _on_pulse(self, frame: frames.Pulse, now: float) -> None:
         self.counters["pulses-in"] += 1  # it has arrived: that is all

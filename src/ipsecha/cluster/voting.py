@@ -175,10 +175,12 @@ class Voting(Restoring):
             self._abandon_handover(proof, now)
         elif self.role is Role.STANDBY:
             self._take_over(proof, now)
-        elif self._owned and not self.rivalry.exists:
-            self._resume(now)
-        elif self._owned and proof:
+        elif self._owned and self.rivalry.exists and proof:
             self._reclaim(now)
+        elif self._owned and self.rivalry.exists and self.settings.stop_when_alone:
+            self._start_deadline = float("inf")  # it may have gone on
+        elif self._owned:
+            self._resume(now)
         else:
             self._cold_start(now)
 

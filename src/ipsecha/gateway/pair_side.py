@@ -60,6 +60,7 @@ class PairSide:
         self._bequests = Bequests(gateway, member)
         self.counters: Counter[str] = Counter()
         self.holds_addresses = False
+        self._carriers: frozenset[str] = frozenset()
         self._troubles: set[str] = set()  # with sockets and addresses, as told to the operator
         self._packets = StrandedPackets(gateway, member, self.counters)
         self._now = 0.0
@@ -130,9 +131,16 @@ class PairSide:
         return self.member.next_timer()
 
     def handle_timer(self, now: float) -> None:
-        self.member.links(self.addresses.links_up(), self.addresses.health())
+        self._mind_links()
         self.member.handle_timer(now)
         self.gateway.plane.review_leases(now)
+
+    def _mind_links(self) -> None:
+        """Whoever is behind a link that comes up again has missed what was announced meanwhile."""
+        before, self._carriers = self._carriers, self.addresses.carriers()
+        if self._carriers - before:
+            self._announce_repeatedly(self.member.epoch, ANNOUNCE_AT_S)
+        self.member.links(self.addresses.links_up(), len(self._carriers))
 
     def carry_out(self, now: float) -> bool:
         effects = self.member.take_effects()

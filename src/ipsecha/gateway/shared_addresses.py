@@ -49,7 +49,7 @@ class AddressKeeper(Protocol):
     def announce(self) -> None: ...
     def release(self) -> None: ...
     def links_up(self) -> bool: ...
-    def health(self) -> int: ...
+    def carriers(self) -> frozenset[str]: ...
     def close(self) -> None: ...
 
 
@@ -64,8 +64,8 @@ class NoAddresses:
     def links_up(self) -> bool:
         return True
 
-    def health(self) -> int:
-        return 0
+    def carriers(self) -> frozenset[str]:
+        return frozenset()
 
     def close(self) -> None: ...
 
@@ -187,9 +187,9 @@ class KernelAddresses:
         """Whether any watched interface has carrier; a member with none distrusts itself first."""
         return any(self._carrier(interface) for interface in self._watched)
 
-    def health(self) -> int:
-        """How many of the interfaces with shared addresses have carrier."""
-        return sum(self._carrier(interface) for interface in {address.interface for address in self._addresses})
+    def carriers(self) -> frozenset[str]:
+        """The interfaces with shared addresses that have carrier."""
+        return frozenset(filter(self._carrier, {address.interface for address in self._addresses}))
 
     def _carrier(self, interface: str) -> bool:
         request = struct.pack("16sH14x", interface.encode(), 0)
