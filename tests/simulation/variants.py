@@ -174,6 +174,14 @@ def _announced_once(node: MemberNode) -> None:
     node.side._announce_repeatedly = lambda epoch, delays_s: None  # type: ignore[method-assign]
 
 
+def _announced_to_nobody(node: MemberNode) -> None:
+    """An owner that claimed the addresses while its links were down says nothing when they are up again."""
+    side = node.side
+    side._mind_links = lambda: side.member.links(  # type: ignore[method-assign]
+        side.addresses.links_up(), len(side.addresses.carriers())
+    )
+
+
 VARIANTS: dict[str, tuple[Variant, set[str]]] = {
     variant.name: (variant, checkers)
     for variant, checkers in (
@@ -188,6 +196,7 @@ VARIANTS: dict[str, tuple[Variant, set[str]]] = {
         (Variant("epoch-does-not-grow", member=_SameEpoch), {"I1", "I5"}),
         (Variant("iv-without-incarnation", endpoint=_IvWithoutIncarnation), {"I1"}),
         (Variant("announced-once", prepare=_announced_once, faults=("partition",)), {"I4"}),
+        (Variant("announced-to-nobody", prepare=_announced_to_nobody, faults=("lose_carrier", "hang")), {"I4"}),
         (Variant("ack-before-apply", member=_AckBeforeApply), {"I4", "commit"}),
         (Variant("takeover-at-the-ceiling", member=_TakeoverAtTheCeiling, faults=("hang", "partition")), {"I2"}),
         (

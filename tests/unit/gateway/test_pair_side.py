@@ -218,3 +218,29 @@ def test_the_grace_does_not_end_what_came_after_it(member: Member) -> None:
     member.calls.clear()
     member.loop.pass_time()
     assert not {"addresses release", "plane stop_listening", "plane deactivate"} & set(member.calls)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "announced"),
+    [
+        ((), ("lan",), True),
+        (("lan",), ("lan",), False),
+        (("lan",), (), False),
+        (("lan",), ("wan",), True),
+        (("lan", "wan"), ("wan",), False),
+    ],
+)
+def test_links_that_come_up_again_hear_where_the_addresses_are(
+    member: Member, before: tuple[str, ...], after: tuple[str, ...], announced: bool
+) -> None:
+    """Neighbours behind them have missed what was announced meanwhile."""
+    member.core.handle_timer = lambda now: None  # type: ignore[method-assign]
+    member.become_active()
+    for carriers in (before, after):
+        member.loop.later.clear()
+        member.calls.clear()
+        member.addresses.carriers = lambda carriers=carriers: frozenset(carriers)
+        member.side.handle_timer(1.0)
+        member.loop.pass_time()
+    assert ("addresses announce" in member.calls) is announced
+    assert member.core.health == len(after)
