@@ -13,6 +13,9 @@ from simulation.world import World
 
 Fault = Callable[[World, MemberNode], None]
 
+LONGEST_JUMP_S = 50.0
+"""Of all in a world."""
+
 
 # Processes and machines
 
@@ -60,8 +63,12 @@ def slow(world: World, node: MemberNode) -> None:
 
 
 def jump_clock(world: World, node: MemberNode) -> None:
-    """The clock of the cluster on one member, forwards or back; and the one on the wall, by days."""
+    """The clock of the cluster on one member, forwards or back; and the one on the wall, by days.  Whoever jumps over
+    both the rekey and the end of an SA has lost it, so all jumps together are shorter than what lies between these."""
     clock, seconds = node.gateway.clock, world.random.choice((-0.3, 0.3, 2.0, 40.0))
+    if world.jumped_s + seconds > LONGEST_JUMP_S:
+        seconds = -0.3
+    world.jumped_s += max(seconds, 0.0)
     node.wall_skew_s += world.random.choice((-1e6, -10.0, 10.0, 1e6))
     node.process.run(clock.shift, seconds)
 

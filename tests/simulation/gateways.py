@@ -213,10 +213,10 @@ class Node:
         return False
 
     def ask(self, question: Callable[..., Any], *arguments: Any, **more: Any) -> None:
-        """An operator's command, as soon as the process runs; refused during a switchover."""
+        """An operator's command, as soon as the process runs; refused during a switchover, and by who does not own."""
 
         def carry_out() -> None:
-            if self.hands_over:
+            if self.hands_over or not self.endpoint.active:
                 return
             question(*arguments, **more)
             self.gateway.wake()

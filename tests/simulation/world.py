@@ -69,6 +69,7 @@ class World:
         self.heartbeat_s = 0.1
         self.over = False  # there are no more faults
         self.failovers = 0
+        self.jumped_s = 0.0  # forwards, all clocks together
         self.secrecy: Secrecy | None = None  # where secrets are looked for
         self._excused: set[str] = set()  # sites whose SAs the operator has ended, or the peer has forgotten
         self._last_delivery: dict[bytes, float] = {}

@@ -149,7 +149,7 @@ class Commands:
         return _outcome("stopping", 1)
 
     def _require_owner(self) -> None:
-        if self._side is not None and not self._side.member.owns:
+        if self._side is not None and not (self._side.member.owns and self._gateway.endpoint.active):
             raise ControlError("not-active", f"this member does not own the SAs: ask {self._side.member.partner_name}")
         if self._gateway.divert is not None:
             raise ControlError("not-active", "a switchover is under way: ask again in a moment")

@@ -9,13 +9,14 @@ from typing import Any
 
 import pytest
 
+from esp_pair import child_sa, ike_sa
 from ipsecha.cluster import effects as fx
 from ipsecha.cluster.pair import PairMember, PairSettings, Role
 from ipsecha.gateway import stranded_packets
 from ipsecha.gateway.clock import ClusterClock
 from ipsecha.gateway.core import Gateway
 from ipsecha.gateway.pair_side import PairSide
-from ipsecha.model.effects import Effect
+from ipsecha.model.effects import Effect, InstallChild, Replicate, Transmit
 from ipsecha.model.errors import DataPlaneError
 
 EPOCH = 0x20
@@ -244,3 +245,17 @@ def test_links_that_come_up_again_hear_where_the_addresses_are(
         member.loop.pass_time()
     assert ("addresses announce" in member.calls) is announced
     assert member.core.health == len(after)
+
+
+def test_a_core_that_does_not_own_says_nothing_and_keeps_nobody_waiting(member: Member) -> None:
+    """What it changed would be acknowledged by nobody, and the owner's records would be installed behind that."""
+    child = child_sa(1, 2)
+    sa = ike_sa(child)
+    address = ("192.0.2.1", 500)
+    member.endpoint.active = False
+    member.endpoint.effects = [Replicate(sa), Transmit((b"message",), address, address)]
+    member.gateway.flush()
+    member.endpoint.effects = [InstallChild(sa, child)]
+    member.gateway.flush()
+    assert member.calls == ["plane install"]
+    assert not member.gateway.output.waiting
