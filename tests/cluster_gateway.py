@@ -30,7 +30,6 @@ class Record(msgspec.Struct, array_like=True):
     version: int
     in_ceiling: int
     out_ceiling: int
-    made_at: float
 
 
 MOVING = (1,)
@@ -107,6 +106,7 @@ class ModelGateway:
         self.now: Callable[[], float] = lambda: 0.0
         self.reports: list[str] = []
         self.suspects: set[int] = set()  # that a rival has used
+        self._made_at: dict[int, float] = {}
         self._inherited: set[int] = set()
         self._unshared: set[int] = set()
         self._private: set[int] = set()  # SAs that no other member has heard of: no lane bounds them
@@ -138,8 +138,9 @@ class ModelGateway:
     # What happens to the owner
 
     def create(self, key: int) -> None:
-        record = Record(key, 0, FIRST_IN, FIRST_OUT, self.now())
+        record = Record(key, 0, FIRST_IN, FIRST_OUT)
         self.table[key] = record
+        self._made_at[key] = self.now()
         if self.leasing is not LEASED:
             self._unshared.add(key)
             self._private.add(key)
@@ -395,13 +396,13 @@ class ModelGateway:
 
     def _bequeath(self, effect: fx.Bequeath) -> None:
         keys = self.table if effect.keys is None else [int.from_bytes(key, "big") for key in effect.keys]
-        made = [key for key in keys if key in self.table and self.table[key].made_at >= effect.since]
+        made = [key for key in keys if key in self.table and self._made_at.get(key, 0.0) >= effect.since]
         self.member.bequeath([(key_octets(key), _encode(self.table[key])) for key in made])
         self.member.bequeathed()
 
     def _inherit(self, effect: fx.Inherit) -> None:
         for record in map(_decode, effect.records):
-            if record.key in self._inherited or record.made_at < effect.since:
+            if record.key in self._inherited:
                 continue
             if record.key in self.table:
                 self.suspects.add(record.key)

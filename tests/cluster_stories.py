@@ -76,43 +76,6 @@ def doubt_then_a_beat(world: World) -> World:
     return _settled_andbusy(world)
 
 
-def backup_dies_while_the_owner_is_isolated(world: World) -> World:
-    """A switch restarts, and takes the backup's host with it: the owner's links come back, and nobody else does."""
-    owner, backup = _pair(world)
-    world.crash(backup.index, host=True)
-    _outage(world, owner)
-    return come_back(world, backup)
-
-
-def backup_is_reborn_while_the_owner_is_isolated(world: World) -> World:
-    """As above, and the backup's host is back first, with nothing."""
-    owner, backup = _pair(world)
-    world.crash(backup.index, host=True)
-    world.at(world.time + 0.6, lambda: world.start(backup.index))
-    _outage(world, owner)
-    return come_back(world, backup)
-
-
-def owner_alone_loses_its_links_twice(world: World) -> World:
-    """The owner's host is lost; whoever took over on silence has an outage of its links, and another one."""
-    owner, backup = _pair(world)
-    world.crash(owner.index, host=True)
-    world.run(1.0)
-    for _ in range(2):
-        _outage(world, backup)
-    return come_back(world, owner)
-
-
-def _outage(world: World, node: Node) -> None:
-    """All its links are down for a moment; the SAs that it had are in use then."""
-    node.links_up, node.health = False, 0
-    world.run(1.5)
-    node.links_up, node.health = True, 2
-    world.run(2.0)
-    busy(world, 20)
-    world.expect_records_kept()
-
-
 def _pair(world: World) -> tuple[Node, Node]:
     """Owner and backup, some traffic later."""
     world.start(0)

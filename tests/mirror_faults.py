@@ -135,6 +135,26 @@ def _deaf_then_gone(world: MirrorWorld, node: Member) -> None:
     start(world, node)
 
 
+def _doubt_then_no_seat(world: MirrorWorld, node: Member) -> None:
+    """A switchover whose answer is lost: the former owner goes on in doubt, hears a beat of the new one, and leaves its
+    seat.  The new one hears that, and goes on for long."""
+    former, heir = _first(world, Role.ACTIVE), _first(world, Role.STANDBY)
+    if former is None or heir is None:
+        return
+    switchover(world, former)
+    for _ in range(100):
+        if heir.gateway.active:
+            break
+        world.run(world.delay_s / 4)
+    block(world, world.ways_of(former.index))
+    world.run(0.8)
+    busy(world, 40, 0.005)
+    world.block("lan", heir.index, former.index, blocked=False)
+    world.run(0.3)
+    world.heal()
+    busy(world, 400, 0.002)
+
+
 def _trickle(world: MirrorWorld, turns: int) -> None:
     for _ in range(turns):
         world.trickle()
@@ -170,6 +190,7 @@ MIRROR_FAULTS: dict[str, Fault] = FAULTS | {
     "backup then owner": _backup_then_owner,
     "join then break": _join_then_break,
     "deaf then gone": _deaf_then_gone,
+    "doubt then no seat": _doubt_then_no_seat,
 }
 WITH_WITNESS: dict[str, Fault] = MIRROR_FAULTS | WITNESS_FAULTS
 CUTS = ("partition", "isolate", "part", "deaf", "cut", *WITNESS_FAULTS)

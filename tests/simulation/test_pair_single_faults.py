@@ -110,23 +110,6 @@ def test_alone_stop_serves_no_more_after_silence_and_goes_on_when_the_partner_is
     world.expect_records_kept()
 
 
-def test_alone_stop_stays_stopped_where_links_come_back_and_the_partner_is_silent() -> None:
-    world = World(7, stop_when_alone=True)
-    world.start(0)
-    world.start(1)
-    world.run(0.5)
-    owner = _owner(world)
-    world.crash(1 - owner.index, host=True)
-    owner.links_up = False
-    world.run(1.0)
-    owner.links_up = True
-    world.run(5.0)
-    assert owner.member.role is Role.ISOLATED
-    settle(world)
-    world.expect_settled()
-    world.expect_records_kept()
-
-
 def test_both_operators_ask_for_a_switchover_at_once() -> None:
     world = _protected_pair(6)
     before = world.failovers

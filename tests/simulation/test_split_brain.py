@@ -12,6 +12,7 @@ from cluster_faults import settle
 from cluster_gateway import ModelGateway, Use
 from cluster_world import World
 from ipsecha.cluster import effects as fx
+from ipsecha.cluster import frames
 from ipsecha.cluster.pair import PairMember, Role
 from witness_world import WitnessedWorld
 
@@ -179,3 +180,22 @@ def test_with_a_witness_there_is_nothing_to_confess(seed: int) -> None:
     world.expect_records_kept()
     assert winner.member.role is Role.ACTIVE
     assert not winner.gateway.suspects
+
+
+def test_what_this_process_has_used_and_forgotten_it_does_not_take() -> None:
+    """It gave up its records to begin anew; the other one has the same, and does not know how far they are used."""
+    world = World(0)
+    world.start(0)
+    world.start(1)
+    world.run(3.0)
+    owner = next(node for node in world.nodes if node.member.owns)
+    owner.member._cold_start(world.time)
+    bequest = frames.Bequest(owner.member.epoch, ((b"12345678", b"record"),))
+    owner.member.take_effects()
+    owner.member._on_bequest(bequest, world.time)
+    (report,) = owner.member.take_effects()
+    assert isinstance(report, fx.ClusterReport)
+    assert report.event == "bequest-refused"
+    owner.member._estate.known()
+    owner.member._on_bequest(bequest, world.time)
+    assert [type(effect) for effect in owner.member.take_effects()] == [fx.Suspect, fx.Inherit]

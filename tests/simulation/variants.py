@@ -171,7 +171,7 @@ def _stale_records_kept(node: MemberNode) -> None:
 
 def _announced_once(node: MemberNode) -> None:
     """An owner does not say again who has the addresses when its rival has given up."""
-    node.side._announce_repeatedly = lambda epoch, delays_s: None  # type: ignore[method-assign]
+    node.side._announce_repeatedly = lambda delays_s: None  # type: ignore[method-assign]
 
 
 def _announced_to_nobody(node: MemberNode) -> None:

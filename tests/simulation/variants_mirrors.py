@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+from msgspec import structs
+
 from cluster_gateway import Record, Use
 from ipsecha.cluster import effects as fx
 from ipsecha.cluster import frames
@@ -114,6 +116,13 @@ class LaterEpochNotTaken(SeatedMember):
         """Waits for ever."""
 
 
+class NoSeatIsInnocence(SeatedMember):
+    """A partner that has left its seat is taken for one that has used nothing, if its epoch is not the higher one."""
+
+    def _partner_gave_up(self, hello: frames.Hello, now: float) -> None:
+        super()._partner_gave_up(structs.replace(hello, has_owned=False), now)
+
+
 class OutvotedKeepsItsSeat(SeatedMember):
     """An owner that was outvoted, isolated and with nothing left, keeps its seat."""
 
@@ -158,6 +167,7 @@ MIRROR_VARIANTS = (
     MirrorVariant(LEVEL, AckBeforeApply, {"acks", "commit"}, ("crash", "slow")),
     MirrorVariant(LEVEL, EpochOfPredecessor, {"I5"}, ("crash", "isolate")),
     MirrorVariant(LEVEL, SeatWhileJoining, {"commit", "acks", "lost"}, ("crash two", "crash", "slow")),
+    MirrorVariant(LEVEL, NoSeatIsInnocence, {"I2"}, ("doubt then no seat",)),
     MirrorVariant(LEVEL, LaterEpochNotTaken, {"stuck"}, ("part", "goodbye", "pause", "links", "crash in effects")),
     MirrorVariant(WITNESSED_LEVEL, VotesTwice, {"alone", "I2", "I3", "commit"}, ("isolate", "deaf", "partition")),
     MirrorVariant(WITNESSED_LEVEL, StaleLine, {"alone", "I2", "I3", "commit"}, ("isolate", "deaf", "partition")),

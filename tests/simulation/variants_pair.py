@@ -10,11 +10,8 @@ from msgspec import structs
 
 from cluster_faults import judged
 from cluster_stories import (
-    backup_dies_while_the_owner_is_isolated,
-    backup_is_reborn_while_the_owner_is_isolated,
     doubt_then_a_beat,
     doubt_then_isolation,
-    owner_alone_loses_its_links_twice,
     owner_dies_after_a_join,
     owner_dies_behind_a_cut_cable,
     owner_dies_in_mid_join,
@@ -220,37 +217,6 @@ class BeginsAnew(PairMember):
         super()._take_over(proof, now, reason)
 
 
-class IsolatedBeginsAnew(PairMember):
-    """An owner that was isolated, and whose backup is silent, begins anew."""
-
-    def _act(self, proof: bool, now: float) -> None:
-        if self.role is Role.ISOLATED and self.rivalry.exists and not proof:
-            self._cold_start(now)
-        else:
-            super()._act(proof, now)
-
-
-class NewPartnerTakenForRival(PairMember):
-    """An owner that was isolated begins anew where its backup comes back as another process."""
-
-    def _reclaim(self, now: float) -> None:
-        if self.role is Role.ISOLATED:
-            self._cold_start(now)
-        else:
-            super()._reclaim(now)
-
-
-class IsolatedThoughAlone(PairMember):
-    """An owner that is alone beside a rival gives up its place whenever its links are down."""
-
-    def _partner_silent(self, now: float) -> None:
-        if self.owns and not self.links_are_up:
-            self._step_down(Role.ISOLATED, "no link, no beat: this member distrusts itself")
-            self._start_deadline = now + self.settings.start_wait_s
-        else:
-            super()._partner_silent(now)
-
-
 Broken = tuple[type[PairMember], set[str], tuple[str, ...] | Callable[[World], World]]
 PAIR_VARIANTS: tuple[Broken, ...] = (  # with the checkers that may be first, and the kinds of faults that matter
     (AckBeforeApply, {"commit"}, ("crash", "switchover")),
@@ -275,9 +241,6 @@ PAIR_VARIANTS: tuple[Broken, ...] = (  # with the checkers that may be first, an
     (RoleKeptSecret, {"stuck"}, ("crash",)),
     (DismissalIgnored, {"I2", "I3"}, owner_dies_behind_a_cut_cable),
     (BeginsAnew, {"lost"}, ("crash", "switchover")),
-    (IsolatedBeginsAnew, {"lost"}, backup_dies_while_the_owner_is_isolated),
-    (NewPartnerTakenForRival, {"lost"}, backup_is_reborn_while_the_owner_is_isolated),
-    (IsolatedThoughAlone, {"lost"}, owner_alone_loses_its_links_twice),
 )
 
 

@@ -145,12 +145,10 @@ class Bequeath(msgspec.Struct, frozen=True):
 
 class Inherit(msgspec.Struct, frozen=True):
     """The other member was an owner, too, made these IKE SAs, and uses them no more: they are ours.  Outbound numbers
-    go on ``above_lanes`` lanes above the ceilings.  But what was made before ``since`` this process may have used, and
-    has forgotten how far."""
+    go on ``above_lanes`` lanes above the ceilings."""
 
     records: tuple[bytes, ...]
     above_lanes: int
-    since: float
 
     def __repr__(self) -> str:  # records hold keys
         return f"Inherit({len(self.records)} records)"

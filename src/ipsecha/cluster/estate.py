@@ -12,14 +12,13 @@ other becomes its backup (``meeting``).  What that other one did meanwhile, the 
   to.
 
 Where the records of the two go back to different cold starts, all is left.  Neither has anything of the other's, unless
-it has had, used and forgotten it: a process that begins anew after it has owned takes no SA that it may have shared.
+it has had, used and forgotten it: a process that has begun anew after it had owned takes nothing.
 
 With a witness there is no second owner, and nothing to be left.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 
 from ipsecha.cluster import effects as fx
@@ -27,8 +26,8 @@ from ipsecha.cluster import effects as fx
 TOUCHED_LIMIT = 1 << 18
 """So many changed records are remembered."""
 
-MARGIN_S = 0.1
-"""An IKE SA may be a turn older than the commit of its record, and the clocks of two members differ a little."""
+MARGIN_S = 0.05
+"""An IKE SA may be a turn older than the commit of its record."""
 
 
 class Estate:
@@ -39,7 +38,7 @@ class Estate:
         self._touched: set[bytes] = set()
         self._offered: set[bytes] = set()
         self._since = 0.0
-        self.forgotten_until = 0.0
+        self.has_forgotten = False
         self._bequest: fx.Bequeath | None = None  # under way
         self._heir = b""  # boot id of the owner that it was offered to
 
@@ -60,20 +59,18 @@ class Estate:
         return key in self._touched
 
     def known(self) -> None:
-        """A backup in sync knows everything, and has nothing older."""
+        """A backup in sync knows everything, and has nothing else."""
         self._touched.clear()
-        self.forgotten_until = 0.0
+        self.has_forgotten = False
 
-    def forgotten(self, alone_since: float | None) -> None:
-        """This member's records are gone.  Those of SAs made before ``alone_since`` others may have, too, with message
-        IDs and numbers that this process has used since."""
-        if self._owned:
-            until = math.inf if alone_since is None else alone_since + MARGIN_S
-            self.forgotten_until = max(self.forgotten_until, until)
+    def forgotten(self) -> None:
+        """This member's records are gone.  The other one may have the same, with message IDs and numbers that this
+        process has used since."""
+        self.has_forgotten = self.has_forgotten or self._owned
         self.lost()
 
     def lost(self) -> None:
-        """This member's records are gone, or another's to use: it has nothing to leave."""
+        """This member's records are another's to use: it has nothing to leave."""
         self._owned, self._bequest, self._heir = False, None, b""
         self._touched.clear()
         self._offered.clear()
@@ -83,7 +80,7 @@ class Estate:
         ``heir``: its boot id; another process may have used what it was offered, and nobody knows how far.
         ``strangers``: its records go back to another cold start than ours."""
         if self._bequest is not None and self._heir != heir:
-            self.forgotten(None)
+            self.forgotten()
         if self._bequest is None and self._owned:
             self._heir = heir
             if strangers:

@@ -117,9 +117,9 @@ class Judgement(Voting):
             self.channel_is_up = False
         if not self.links_are_up:
             self._start_deadline = now + self.settings.start_wait_s
-            if self.owns and self.rivalry.exists and self.log.backup is BackupState.ABSENT:
-                return  # one of two who went on alone: it would find no place a second time
             if self.owns:
+                if self.rivalry.exists:
+                    self._note_unacknowledged(now)
                 self._step_down(Role.ISOLATED, "no link, no beat: this member distrusts itself")
             elif self.role is Role.STANDBY:
                 self.role = Role.ISOLATED

@@ -273,7 +273,7 @@ class Ownership:
 
     def _discard(self) -> None:
         self._bequeathing = False
-        self._estate.forgotten(self.alone_since)
+        self._estate.forgotten()
         self._effects.append(fx.DiscardRecords())
 
     def _backup_gone(self, proof: bool, now: float, leave: bool = False) -> None:

@@ -247,8 +247,6 @@ class PairMember(Judgement):
             self._take_over(True, now)
         elif self._owned and (not self.rivalry.exists or self.rivalry.heir == hello.boot_id):
             self._resume(now)
-        elif self._owned:
-            self._reclaim(now)  # the process that may have gone on with them is dead
         else:
             self._cold_start(now)
 
@@ -358,11 +356,16 @@ class PairMember(Judgement):
             self._effects.append(fx.Suspect(frame.keys))
 
     def _on_bequest(self, frame: frames.Bequest, now: float) -> None:
-        if self.owns and frame.epoch == self.epoch:
+        if not self.owns or frame.epoch != self.epoch:
+            return
+        if self._estate.has_forgotten:
+            text = f"{len(frame.records)} IKE SAs of {self._partner_name} are lost: this process may have used them"
+            self._report("bequest-refused", text, WARNING)
+        else:
             ours = tuple(key for key, _ in frame.records if self._estate.touched(key))
             new = tuple(record for key, record in frame.records if not self._estate.touched(key))
             self._inherited += len(new)
-            self._effects += [fx.Suspect(ours), fx.Inherit(new, lanes.CERTAIN, self._estate.forgotten_until)]
+            self._effects += [fx.Suspect(ours), fx.Inherit(new, lanes.CERTAIN)]
 
     def _on_pulse(self, frame: frames.Pulse, now: float) -> None:
         self.counters["pulses-in"] += 1  # it has arrived: that is all

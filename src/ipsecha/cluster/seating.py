@@ -321,7 +321,7 @@ class SeatedMember(Mirroring):
 
     def _partner_gave_up(self, hello: Hello, now: float) -> None:
         """It may have been an owner for a while: then it has used numbers."""
-        if hello.epoch > self.epoch:
+        if hello.epoch > self.epoch or hello.has_owned:
             self._act(True, now)
         else:
             self._backup_gave_up(now)

@@ -175,12 +175,10 @@ class Voting(Restoring):
             self._abandon_handover(proof, now)
         elif self.role is Role.STANDBY:
             self._take_over(proof, now)
-        elif self._owned and self.rivalry.exists and proof:
-            self._reclaim(now)
-        elif self._owned and self.rivalry.exists and self.settings.stop_when_alone:
-            self._start_deadline = float("inf")  # it may have gone on
-        elif self._owned:
+        elif self._owned and not self.rivalry.exists:
             self._resume(now)
+        elif self._owned and proof:
+            self._reclaim(now)
         else:
             self._cold_start(now)
 

@@ -6,7 +6,6 @@ the traffic, takes in no more than a few milliseconds' worth at a time.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 
 import msgspec
@@ -16,8 +15,6 @@ from ipsecha.cluster.pair import PairMember
 from ipsecha.gateway.core import Gateway
 from ipsecha.ike.flags import LEAVING
 from ipsecha.model.records import decode_record, encode_record
-
-log = logging.getLogger("ipsecha")
 
 PART, PAUSE_S = 32, 0.005
 """Records in one frame, and between two."""
@@ -66,19 +63,11 @@ class Bequests:
         return ((local_spi, encode_record(sa)),)
 
     def inherit(self, effect: fx.Inherit, now: float) -> None:
-        """A record that makes no sense is left out, and one of an SA that this process may have used before it began
-        anew: their peers set up anew."""
-        sas, used = [], 0
+        """A record that makes no sense is left out: its peer sets up anew."""
+        sas = []
         for record in effect.records:
             try:
-                sa = decode_record(record)
+                sas.append(decode_record(record))
             except msgspec.DecodeError as fault:
                 self._gateway.faults.note("a bequest", fault)
-                continue
-            if min((sa.created_at, *(child.created_at for child in sa.children))) < effect.since:
-                used += 1
-            else:
-                sas.append(sa)
-        if used:
-            log.warning("cluster: %d IKE SAs of the other owner are lost: this member has used them, too", used)
         self._gateway.endpoint.inherit(sas, effect.above_lanes, now)

@@ -19,7 +19,7 @@ from ipsecha.gateway.config_model import ClusterLinkConfig
 from ipsecha.gateway.core import Gateway
 from ipsecha.gateway.listener import Listener
 from ipsecha.gateway.pair_side import PairSide
-from ipsecha.gateway.shared_addresses import AddressKeeper
+from ipsecha.gateway.shared_addresses import ANNOUNCE_AT_S, AddressKeeper
 from ipsecha.model.records import Address
 
 log = logging.getLogger("ipsecha")
@@ -89,7 +89,7 @@ class MirrorSide(PairSide):
         }
 
     def member_channel_up(self, index: int) -> None:
-        self._announce(self.member.epoch)
+        self._announce_repeatedly(ANNOUNCE_AT_S)
         self._tell(self.seated.member_channel_up, index)
 
     def member_channel_down(self, index: int, reason: LossReason) -> None:

@@ -139,7 +139,7 @@ class PairSide:
         """Whoever is behind a link that comes up again has missed what was announced meanwhile."""
         before, self._carriers = self._carriers, self.addresses.carriers()
         if self._carriers - before:
-            self._announce_repeatedly(self.member.epoch, ANNOUNCE_AT_S)
+            self._announce_repeatedly(ANNOUNCE_AT_S)
         self.member.links(self.addresses.links_up(), len(self._carriers))
 
     def carry_out(self, now: float) -> bool:
@@ -175,7 +175,7 @@ class PairSide:
 
     def channel_up(self) -> None:
         # a partner that hung or was cut off may have announced the addresses as its own when it woke up
-        self._announce(self.member.epoch)
+        self._announce_repeatedly(ANNOUNCE_AT_S)
         self.member.channel_up(self.gateway.clock.now())
         self.gateway.wake()
 
@@ -230,7 +230,7 @@ class PairSide:
         held, self.holds_addresses = self.holds_addresses, self._try(self.addresses.claim)
         self.addresses.announce()
         if self.holds_addresses and not held:
-            self._announce_repeatedly(epoch, ANNOUNCE_AT_S[1:])
+            self._announce_repeatedly(ANNOUNCE_AT_S[1:])
         if not (listens and self.holds_addresses):
             self.gateway.loop.call_later(TAKE_PLACE_AGAIN_S, self._take_place, epoch)
 
@@ -245,12 +245,12 @@ class PairSide:
             return False
         return True
 
-    def _announce_repeatedly(self, epoch: int, delays_s: tuple[float, ...]) -> None:
+    def _announce_repeatedly(self, delays_s: tuple[float, ...]) -> None:
         for delay_s in delays_s:
-            self.gateway.loop.call_later(delay_s, self._announce, epoch)
+            self.gateway.loop.call_later(delay_s, self._announce)
 
-    def _announce(self, epoch: int) -> None:
-        if self._owns_in(epoch):
+    def _announce(self) -> None:
+        if self.member.owns:
             self.addresses.announce()
 
     def _owns_in(self, epoch: int) -> bool:
@@ -335,7 +335,7 @@ class PairSide:
 
     def _take_snapshot(self, effect: fx.TakeSnapshot) -> None:
         # whoever joins may have been owner until now, and have announced the addresses after our last word on it
-        self._announce_repeatedly(self.member.epoch, ANNOUNCE_AT_S)
+        self._announce_repeatedly(ANNOUNCE_AT_S)
         endpoint = self.gateway.endpoint
         self.member.snapshot(self._present_records(), len(endpoint.sas) + len(endpoint.initiations), self._now)
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import pytest
 
 from ipsecha.cluster.commit_log import BackupState, CommitLog
@@ -84,27 +82,23 @@ def test_another_process_of_the_heir_is_offered_nothing(estate: Estate) -> None:
     assert estate.bequest(HEIR, strangers=True) is None
 
 
-def test_what_this_process_has_used_and_forgotten_it_does_not_take(estate: Estate) -> None:
-    """Others may have had it, too, if it was made before this member was alone."""
-    estate.forgotten(10.0)
-    assert estate.forgotten_until == 10.0 + MARGIN_S
-    estate.forgotten(20.0)  # it has not owned since
-    assert estate.forgotten_until == 10.0 + MARGIN_S
-
-
-def test_without_a_moment_since_when_it_was_alone_it_takes_nothing(estate: Estate) -> None:
-    estate.forgotten(None)
-    assert estate.forgotten_until == math.inf
+def test_a_process_that_has_forgotten_what_it_has_used_remembers_that(estate: Estate) -> None:
+    """Whoever has the same records must not leave them to it."""
+    assert not estate.has_forgotten
+    estate.forgotten()
+    assert estate.has_forgotten
+    estate.forgotten()  # it has not owned since
+    assert estate.has_forgotten
 
 
 def test_who_has_handed_over_has_nothing_to_forget(estate: Estate) -> None:
     """What it has used is in the records of whoever has them now."""
     estate.lost()
-    estate.forgotten(None)
-    assert estate.forgotten_until == 0.0
+    estate.forgotten()
+    assert not estate.has_forgotten
 
 
-def test_after_a_join_nobody_has_anything_older(estate: Estate) -> None:
-    estate.forgotten(None)
+def test_after_a_join_nobody_has_anything_else(estate: Estate) -> None:
+    estate.forgotten()
     estate.known()
-    assert estate.forgotten_until == 0.0
+    assert not estate.has_forgotten
