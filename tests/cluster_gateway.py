@@ -4,6 +4,7 @@ outside."""
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
@@ -395,8 +396,11 @@ class ModelGateway:
                 yield key_octets(key), _encode(record)
 
     def _bequeath(self, effect: fx.Bequeath) -> None:
-        keys = self.table if effect.keys is None else [int.from_bytes(key, "big") for key in effect.keys]
-        made = [key for key in keys if key in self.table and self._made_at.get(key, 0.0) >= effect.since]
+        if effect.keys is None:  # all; clocks of this world may be below zero
+            made = list(self.table)
+        else:
+            keys = [int.from_bytes(key, "big") for key in effect.keys]
+            made = [key for key in keys if key in self.table and self._made_at.get(key, -math.inf) >= effect.since]
         self.member.bequeath([(key_octets(key), _encode(self.table[key])) for key in made])
         self.member.bequeathed()
 

@@ -292,12 +292,12 @@ def _return(world: PowerWorld) -> None:
     world.run(chance.random() * chance.choice((0.1, 1.0)))
     first = chance.choice(world.members)
     second = world.members[1 - first.index]
-    first.start()
+    restart(world, first)  # unless it is back by itself, after a fault from before
     how = chance.choice(("together", "together", "late", "alone"))
     if how == "late":
         traffic(world, chance.random() * (WAIT_S - 1.0))
     if how != "alone":
-        second.start()
+        restart(world, second)
     began = world.time
     while world.owner is None and world.time < began + WAIT_S + 3.0:
         world.run(0.02)

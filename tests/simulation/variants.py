@@ -171,7 +171,19 @@ def _stale_records_kept(node: MemberNode) -> None:
 
 def _announced_once(node: MemberNode) -> None:
     """An owner does not say again who has the addresses when its rival has given up."""
-    node.side._announce_repeatedly = lambda delays_s: None  # type: ignore[method-assign]
+    side = node.side
+    take_snapshot = side._actions[fx.TakeSnapshot]
+
+    def say(delays_s: tuple[float, ...]) -> None:
+        side._announce()
+
+    def take(effect: fx.TakeSnapshot) -> None:
+        side._announce_repeatedly = lambda delays_s: None  # type: ignore[method-assign]
+        take_snapshot(effect)
+        side._announce_repeatedly = say  # type: ignore[method-assign]
+
+    side._announce_repeatedly = say  # type: ignore[method-assign]
+    side._actions[fx.TakeSnapshot] = take
 
 
 def _announced_to_nobody(node: MemberNode) -> None:
