@@ -6,7 +6,7 @@ from __future__ import annotations
 from cluster_checkers import Node
 from cluster_faults import W, busy, settle
 from cluster_world import World
-from ipsecha.cluster.pair import PairMember
+from ipsecha.cluster.pair import PairMember, Role
 
 STEP_S = 0.0002
 
@@ -51,19 +51,35 @@ def owner_dies_after_a_join(world: World) -> World:
 
 
 def doubt_then_isolation(world: World) -> World:
-    """A switchover whose answer is lost: its owner goes on in doubt beside the new one.  Both are isolated, meet for as
-    long as it takes one of them to own again, and lose sight of each other."""
+    """A switchover whose answer is lost: its owner goes on in doubt beside the new one.  That one is isolated, and its
+    operator has it serve all the same."""
     _, heir = _in_doubt(world)
     busy(world, 80)
-    for node in world.nodes:
-        node.links_up, node.health = False, 0
-    _cut_all(world)
+    _isolate(world, heir)
     world.run(0.6)
-    world.heal()
-    _run_until_owner(world, heir)
-    _cut_all(world)
+    assert heir.member.role is Role.ISOLATED
+    world.ask(heir.index, PairMember.serve_alone)
     busy(world, 60)
     return _settled_andbusy(world)
+
+
+def links_fail_where_the_partner_has_long_been_silent(world: World) -> World:
+    """The owner's host dies without a word.  Then, more than once, all links of the member that has gone on are down
+    for a while: a switch that restarts.  Nothing that was protected may be lost, and the dead member joins in the end.
+    """
+    owner, backup = _pair(world)
+    world.crash(owner.index, host=True)
+    world.run(1.0)
+    for _ in range(3):
+        busy(world, 20)
+        _isolate(world, backup)
+        busy(world, int(world.random.choice((10, 300))))
+        world.heal()
+        world.run(3.0)
+        world.expect_records_kept()
+    come_back(world, owner)
+    world.expect_records_kept()
+    return world
 
 
 def doubt_then_a_beat(world: World) -> World:
@@ -120,6 +136,12 @@ def _cut_all(world: World, receiver: Node | None = None) -> None:
     for path, index in world.blocked:
         if receiver is None or receiver.index == index:
             world.block(path, index)
+
+
+def _isolate(world: World, node: Node) -> None:
+    """All its links fail."""
+    node.links_up, node.health = False, 0
+    _cut_all(world)
 
 
 def _run_until_owner(world: World, node: Node) -> None:

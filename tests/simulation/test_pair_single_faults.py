@@ -6,7 +6,7 @@ import pytest
 
 from cluster_checkers import Node
 from cluster_faults import FAULTS, disturb, settle
-from cluster_stories import owner_dies_behind_a_cut_cable
+from cluster_stories import links_fail_where_the_partner_has_long_been_silent, owner_dies_behind_a_cut_cable
 from cluster_world import World
 from ipsecha.cluster.pair import PairMember, Role
 
@@ -92,6 +92,11 @@ def test_an_owner_whose_links_come_back_goes_on_where_no_backup_was() -> None:
     world.run(3.0)
     assert owner.member.role is Role.ACTIVE
     world.expect_records_kept()
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_outages_of_links_cost_no_sa_where_the_partner_has_long_been_silent(seed: int) -> None:
+    links_fail_where_the_partner_has_long_been_silent(World(seed))
 
 
 def test_alone_stop_serves_no_more_after_silence_and_goes_on_when_the_partner_is_back() -> None:

@@ -12,6 +12,7 @@ from cluster_faults import judged
 from cluster_stories import (
     doubt_then_a_beat,
     doubt_then_isolation,
+    links_fail_where_the_partner_has_long_been_silent,
     owner_dies_after_a_join,
     owner_dies_behind_a_cut_cable,
     owner_dies_in_mid_join,
@@ -217,6 +218,12 @@ class BeginsAnew(PairMember):
         super()._take_over(proof, now, reason)
 
 
+class IsolatedThoughAlone(PairMember):
+    """An owner that has gone on beside a silent partner distrusts itself when its own links fail, and begins anew."""
+
+    _alone_beside_a_rival = False
+
+
 Broken = tuple[type[PairMember], set[str], tuple[str, ...] | Callable[[World], World]]
 PAIR_VARIANTS: tuple[Broken, ...] = (  # with the checkers that may be first, and the kinds of faults that matter
     (AckBeforeApply, {"commit"}, ("crash", "switchover")),
@@ -241,6 +248,7 @@ PAIR_VARIANTS: tuple[Broken, ...] = (  # with the checkers that may be first, an
     (RoleKeptSecret, {"stuck"}, ("crash",)),
     (DismissalIgnored, {"I2", "I3"}, owner_dies_behind_a_cut_cable),
     (BeginsAnew, {"lost"}, ("crash", "switchover")),
+    (IsolatedThoughAlone, {"lost"}, links_fail_where_the_partner_has_long_been_silent),
 )
 
 

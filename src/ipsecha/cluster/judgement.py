@@ -117,6 +117,8 @@ class Judgement(Voting):
             self.channel_is_up = False
         if not self.links_are_up:
             self._start_deadline = now + self.settings.start_wait_s
+            if self._alone_beside_a_rival:
+                return
             if self.owns:
                 if self.rivalry.exists:
                     self._note_unacknowledged(now)
@@ -125,6 +127,13 @@ class Judgement(Voting):
                 self.role = Role.ISOLATED
         elif self.role is Role.STANDBY or self.log.backup is not BackupState.ABSENT:
             self._decide(False, now)
+
+    @property
+    def _alone_beside_a_rival(self) -> bool:
+        """Such an owner does not distrust itself once more: both may own already, to step down tells nobody, and nobody
+        could say afterwards whether it may go on."""
+        alone = self.role is Role.ACTIVE and self.log.backup is BackupState.ABSENT
+        return alone and self.rivalry.exists and not self.settings.witness
 
     def _partner_dead(self, now: float) -> None:
         """Proof: the partner's process is gone and with it every key it held."""

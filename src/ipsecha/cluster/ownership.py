@@ -168,7 +168,7 @@ class Ownership:
                 self._cold_start(now)
             return
         self._alone(proof, now)
-        self.rivalry.inherited_by(b"" if proof else self._followed)
+        self.rivalry.none()
         self.rivalry.doubt = not proof
         self._become_active(lanes.CERTAIN if proof else lanes.AFTER_SILENCE, self.rivalry.leasing)
         self._report("takeover", f"took over from {self._partner_name} after {reason}, epoch {self.epoch:#x}", WARNING)
