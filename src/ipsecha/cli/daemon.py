@@ -24,7 +24,7 @@ Connection = Annotated[str, typer.Argument(help="Name of a connection.", show_de
 MaybeConnection = Annotated[str, typer.Argument(help="Name of a connection.", show_default=False)]
 Child = Annotated[str, typer.Option("--child", "-c", help="Name of one child only.", show_default=False)]
 Spi = Annotated[
-    str, typer.Option("--spi", help="One SA: 16 hexadecimal digits of an IKE SPI, or 8 of an inbound ESP SPI.")
+    str, typer.Option("--spi", help="One SA: 16 hexadecimal digits of an IKE SPI, or 8 of an inbound ESP or AH SPI.")
 ]
 
 

@@ -54,9 +54,12 @@ def _facts(sa: SaView) -> RenderableType:
         nat = ", behind a NAT" if sa.nat in (side, "both") else ""
         table.add_row(side, f"{identity}  {address}{nat}")
     table.add_row("IKE", f"{sa.suite}, {'initiator' if sa.initiator else 'responder'}")
-    suites = dict.fromkeys(child.suite for child in sa.children if child.suite)
-    if suites:
-        table.add_row("ESP", ", ".join(suites))
+    suites: dict[str, dict[str, None]] = {}
+    for child in sa.children:
+        if child.suite:
+            suites.setdefault(child.protocol, {})[child.suite] = None
+    for protocol, names in suites.items():
+        table.add_row(protocol, ", ".join(names))
     table.add_row("SPIs", Text.assemble(sa.spi_i, ("_i  ", "dim"), sa.spi_r, ("_r", "dim")))
     table.add_row("messages", f"our next ID is {sa.next_request_id}, the peer's is {sa.expected_request_id}")
     return table

@@ -32,6 +32,7 @@ from ipsecha.gateway.views import (
     StatusView,
 )
 from ipsecha.ike.endpoint import IkeEndpoint
+from ipsecha.model.numbers import Protocol
 from ipsecha.model.records import Address, ChildSa, ChildState, IkeFlag, IkeSa
 
 View = TypeVar("View")
@@ -269,6 +270,7 @@ def _child_view(gateway: Gateway, child: ChildSa, now: float) -> ChildView:
         state=ChildState(child.state).name.lower(),
         spi_in=f"{child.spi_in:08x}",
         spi_out=f"{child.spi_out:08x}",
+        protocol=Protocol(child.suite.protocol).name,
         suite=str(child.suite),
         local_ts=tuple(map(str, child.local_ts)),
         remote_ts=tuple(map(str, child.remote_ts)),

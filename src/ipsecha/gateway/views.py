@@ -128,6 +128,7 @@ class ChildView(msgspec.Struct):
     state: str = ""
     spi_in: str = ""  # eight hexadecimal digits
     spi_out: str = ""
+    protocol: str = ""  # "ESP", "AH"
     suite: str = ""
     local_ts: tuple[str, ...] = ()
     remote_ts: tuple[str, ...] = ()

@@ -66,6 +66,7 @@ CHILD = ChildView(
     "established",
     "c1a2b3c4",
     "99887766",
+    "ESP",
     "aes256gcm16-esn",
     ("10.1.0.0/16",),
     ("2001:db8:1234::/48",),
@@ -94,7 +95,7 @@ SA = SaView(
     9000,
     12,
     7,
-    (CHILD,),
+    (CHILD, msgspec.structs.replace(CHILD, protocol="AH", suite="sha256-esn")),
 )
 
 
@@ -262,13 +263,13 @@ def test_sas_for_people(daemon: Daemon, columns: int) -> None:
     assert max(map(len, output.splitlines())) <= columns
     rows = [line.split() for line in output.splitlines()]
     assert ["offices", "10.1.0.0/16", "c1a2b3c4", "4.12M", "5.20GB", "4.12M", "+445", "47m", "48s"] in rows
+    assert [row[1] for row in rows if row[:1] in (["ESP"], ["AH"])] == ["aes256gcm16-esn", "sha256-esn"]
     for text in (
         "age 1h 12m, rekey in 2h 30m",
         "paris.example.net  [2001:db8:ffff:1234::1]:4500, behind a NAT",
         "1122334455667788_i  99aabbccddeeff00_r",
         "our next ID is 12, the peer's is 7",
         "IKE       aes256gcm16-prfsha256-x25519, initiator",
-        "ESP       aes256gcm16-esn",
         "99887766",
         "+50.0k",
     ):
