@@ -3,7 +3,9 @@ with which numbers, is left to the seed."""
 
 from __future__ import annotations
 
-from cluster_checkers import Node
+from collections.abc import Callable
+
+from cluster_checkers import Link, Node
 from cluster_faults import W, busy, settle
 from cluster_world import World
 from ipsecha.cluster.pair import PairMember, Role
@@ -92,6 +94,37 @@ def doubt_then_a_beat(world: World) -> World:
     return _settled_andbusy(world)
 
 
+def an_estate_that_was_used_before(world: World) -> World:
+    """A switchover whose answer is lost, and the new owner is isolated.  The former one sees it for as long as it
+    takes to reclaim the SAs, uses them, dies, and begins anew.  Then the isolated one meets it, with all its records.
+    """
+    former, heir = _in_doubt(world)
+    _isolate(world, heir)
+    world.run(0.5)
+    world.heal()
+    epoch = former.member.epoch
+    _run_until(world, lambda: former.member.epoch != epoch)
+    _lose(world, former.link)
+    _isolate(world, heir)
+    busy(world, 400, 0.002)
+    world.crash(former.index)
+    world.run(0.2)
+    world.start(former.index)
+    world.run(2.5)
+    world.heal()
+    return _settled_andbusy(world)
+
+
+def _lose(world: World, link: Link | None) -> None:
+    """A channel breaks, with all that is under way on it."""
+    world.break_link(link)
+    if link is not None:
+        link.cut_at = dict.fromkeys(link.cut_at, world.time)
+    _cut_all(world)
+    world.run(0.001)
+    world.heal()
+
+
 def _pair(world: World) -> tuple[Node, Node]:
     """Owner and backup, some traffic later."""
     world.start(0)
@@ -145,8 +178,12 @@ def _isolate(world: World, node: Node) -> None:
 
 
 def _run_until_owner(world: World, node: Node) -> None:
+    _run_until(world, lambda: node.member.owns)
+
+
+def _run_until(world: World, done: Callable[[], bool]) -> None:
     for _ in range(5000):
-        if node.member.owns:
+        if done():
             return
         world.run(STEP_S)
 

@@ -15,7 +15,7 @@ from cluster_checkers import Checkers, Link, Node, Violation
 from cluster_gateway import MOVING, ModelGateway
 from ipsecha.cluster import effects as fx
 from ipsecha.cluster import frames
-from ipsecha.cluster.commit_log import CommitLog
+from ipsecha.cluster.commit_log import SNAPSHOT_PART, SNAPSHOT_WINDOW, CommitLog
 from ipsecha.cluster.pair import PairMember, PairSettings, Role
 from ipsecha.model.errors import ClusterError
 
@@ -23,6 +23,10 @@ PATHS = ("synch", "lan")
 TCP_PATIENCE_S = 3.0
 WALL_AT_START = 1_700_000_000.0
 ACTIVE = Role.ACTIVE  # a member of an enumeration takes a while to look up
+
+
+SIZES = ((2, 1), (2, 1), (SNAPSHOT_PART, SNAPSHOT_WINDOW))
+"""Parts of a snapshot, and how many are under way: so that a few records are a long one; or the product's own."""
 
 
 class World(Checkers):
@@ -52,6 +56,7 @@ class World(Checkers):
         self._events: list[tuple[float, int, Callable[[], None]]] = []
         self._order = 0
         self._next_key = 0
+        self.sizes = random.Random(f"sizes/{seed}").choice(SIZES)
         self._sa_limit = self.random.choice((1, 2, 6))
         self._latest: Link | None = None  # the connection that is up or being built
         self._dialling_until = 0.0
@@ -85,7 +90,7 @@ class World(Checkers):
         settings = PairSettings("test", self.names, index, **self.settings)
         node.member = self.member_type(settings, self.random.randbytes)
         for log in self._logs_of(node.member):
-            log.part, log.window = 2, 1  # so that a few records are a long snapshot
+            log.part, log.window = self.sizes
             log.moving = MOVING
         node.gateway = self.gateway_type(f"{self.names[index]}{node.boot}", node.member, self, self._ring(node))
         node.gateway.now = lambda: self.time + node.skew

@@ -137,7 +137,7 @@ def _deaf_then_gone(world: MirrorWorld, node: Member) -> None:
 
 def _doubt_then_no_seat(world: MirrorWorld, node: Member) -> None:
     """A switchover whose answer is lost: the former owner goes on in doubt, hears a beat of the new one, and leaves its
-    seat.  The new one hears that, and goes on for long."""
+    seat.  The new one hears that, at once or after it was isolated, and goes on for long."""
     former, heir = _first(world, Role.ACTIVE), _first(world, Role.STANDBY)
     if former is None or heir is None:
         return
@@ -146,11 +146,18 @@ def _doubt_then_no_seat(world: MirrorWorld, node: Member) -> None:
         if heir.gateway.active:
             break
         world.run(world.delay_s / 4)
-    block(world, world.ways_of(former.index))
+    heard = [("lan", former.index, heir.index)] * world.random.randint(0, 1)
+    block(world, [way for way in world.ways_of(former.index) if way not in heard])
     world.run(0.8)
     busy(world, 40, 0.005)
     world.block("lan", heir.index, former.index, blocked=False)
-    world.run(0.3)
+    if world.random.random() < 0.5:
+        world.run(0.3)
+    else:
+        world.run(0.12)
+        heir.links_up, heir.health = False, 0
+        block(world, world.ways_of(heir.index))
+        world.run(0.8)
     world.heal()
     busy(world, 400, 0.002)
 

@@ -13,6 +13,7 @@ from cluster_gateway import ModelGateway, Use
 from cluster_world import World
 from ipsecha.cluster import effects as fx
 from ipsecha.cluster import frames
+from ipsecha.cluster.commit_log import BackupState
 from ipsecha.cluster.pair import PairMember, Role
 from witness_world import WitnessedWorld
 
@@ -199,3 +200,18 @@ def test_what_this_process_has_used_and_forgotten_it_does_not_take() -> None:
     owner.member._estate.known()
     owner.member._on_bequest(bequest, world.time)
     assert [type(effect) for effect in owner.member.take_effects()] == [fx.Suspect, fx.Inherit]
+
+
+def test_it_takes_none_until_the_end_of_a_join_is_acknowledged() -> None:
+    """The channel may break behind that end: then the other one still has what it offered, and offers it again."""
+    world = World(0)
+    owner, backup = world.nodes
+    world.start(owner.index)
+    world.run(3.0)
+    owner.member._estate.has_forgotten = True
+    world.start(backup.index)
+    while owner.member.log.backup is not BackupState.IN_SYNC:
+        world.run(0.0001)
+    assert owner.member._estate.has_forgotten
+    world.run(0.1)
+    assert not owner.member._estate.has_forgotten

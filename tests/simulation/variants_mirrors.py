@@ -119,8 +119,9 @@ class LaterEpochNotTaken(SeatedMember):
 class NoSeatIsInnocence(SeatedMember):
     """A partner that has left its seat is taken for one that has used nothing, if its epoch is not the higher one."""
 
-    def _partner_gave_up(self, hello: frames.Hello, now: float) -> None:
-        super()._partner_gave_up(structs.replace(hello, has_owned=False), now)
+    def _partner_has_no_seat(self, frame: frames.Standing, now: float) -> None:
+        hello = structs.replace(frame.hello, has_owned=False)
+        super()._partner_has_no_seat(structs.replace(frame, hello=hello), now)
 
 
 class OutvotedKeepsItsSeat(SeatedMember):

@@ -10,6 +10,7 @@ from msgspec import structs
 
 from cluster_faults import judged
 from cluster_stories import (
+    an_estate_that_was_used_before,
     doubt_then_a_beat,
     doubt_then_isolation,
     links_fail_where_the_partner_has_long_been_silent,
@@ -221,7 +222,14 @@ class BeginsAnew(PairMember):
 class IsolatedThoughAlone(PairMember):
     """An owner that has gone on beside a silent partner distrusts itself when its own links fail, and begins anew."""
 
-    _alone_beside_a_rival = False
+    _stops_without_links = True
+
+
+class EveryEstateIsTaken(PairMember):
+    """Leaves its SAs to a new process of the partner, though the one before may have used them."""
+
+    def _unused_before(self, partner: Hello) -> bool:
+        return True
 
 
 Broken = tuple[type[PairMember], set[str], tuple[str, ...] | Callable[[World], World]]
@@ -248,6 +256,7 @@ PAIR_VARIANTS: tuple[Broken, ...] = (  # with the checkers that may be first, an
     (RoleKeptSecret, {"stuck"}, ("crash",)),
     (DismissalIgnored, {"I2", "I3"}, owner_dies_behind_a_cut_cable),
     (BeginsAnew, {"lost"}, ("crash", "switchover")),
+    (EveryEstateIsTaken, {"I2", "I3"}, an_estate_that_was_used_before),
     (IsolatedThoughAlone, {"lost"}, links_fail_where_the_partner_has_long_been_silent),
 )
 

@@ -59,7 +59,7 @@ class Estate:
         return key in self._touched
 
     def known(self) -> None:
-        """A backup in sync knows everything, and has nothing else."""
+        """The other member has acknowledged the end of a join, or sent it: both have the same, and nothing else."""
         self._touched.clear()
         self.has_forgotten = False
 

@@ -112,12 +112,13 @@ class Judgement(Voting):
                 self._backup_gone(proof=False, now=now)
 
     def _partner_silent(self, now: float) -> None:
-        if self.channel_is_up:
+        alone = self.role is Role.ACTIVE and self.log.backup is BackupState.ABSENT
+        if self.channel_is_up and (self._greeted or not alone):  # the hello on a new one takes a while: see ``_pulse``
             self._reset_channel("the partner is silent on all paths")
             self.channel_is_up = False
         if not self.links_are_up:
             self._start_deadline = now + self.settings.start_wait_s
-            if self._alone_beside_a_rival:
+            if alone and not self._stops_without_links:
                 return
             if self.owns:
                 if self.rivalry.exists:
@@ -129,11 +130,10 @@ class Judgement(Voting):
             self._decide(False, now)
 
     @property
-    def _alone_beside_a_rival(self) -> bool:
-        """Such an owner does not distrust itself once more: both may own already, to step down tells nobody, and nobody
-        could say afterwards whether it may go on."""
-        alone = self.role is Role.ACTIVE and self.log.backup is BackupState.ABSENT
-        return alone and self.rivalry.exists and not self.settings.witness
+    def _stops_without_links(self) -> bool:
+        """Whether an owner that is alone distrusts itself once more.  To step down tells nobody anything, and nobody
+        could say afterwards whether it may go on; with a witness it asks again."""
+        return self.settings.witness
 
     def _partner_dead(self, now: float) -> None:
         """Proof: the partner's process is gone and with it every key it held."""

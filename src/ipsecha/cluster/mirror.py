@@ -29,6 +29,7 @@ class MirrorSource:
         self.log = CommitLog()
         self._asked: dict[int, LeaseEntry] = {}  # since the join began, by SPI
         self._marks: deque[tuple[int, int]] = deque()  # number in the backup's stream, and in this one
+        self._joined: tuple[int, int] | None = None  # up to where the backup had come then; number of the join's end
         self._stalled_ticks = 0
         self._seen = 0
 
@@ -39,12 +40,17 @@ class MirrorSource:
     @property
     def bound(self) -> int | None:
         """None: nothing of what the backup is sent has to wait for this mirror."""
-        return self._marks[0][0] - 1 if self.state is BackupState.IN_SYNC and self._marks else None
+        if self.state is not BackupState.IN_SYNC:
+            return None
+        if self._joined is not None:  # what was under way then stands in the snapshot, and has no mark
+            return self._joined[0]
+        return self._marks[0][0] - 1 if self._marks else None
 
     def attach(self, under_way: Sequence[LeaseEntry], deltas: bool) -> None:
         """The mirror holds nothing and asks for a snapshot; ``under_way``: ceilings that the backup was asked for."""
         self.log.reset(BackupState.JOINING)
         self.log.deltas = deltas
+        self._joined = None
         self._marks.clear()
         self._asked = {}
         self._stalled_ticks = 0
@@ -52,6 +58,7 @@ class MirrorSource:
 
     def detach(self) -> None:
         self.log.reset(BackupState.ABSENT)
+        self._joined = None
         self._marks.clear()
         self._asked = {}
 
@@ -83,18 +90,22 @@ class MirrorSource:
     def snapshot(self, records: Iterator[Change], total: int) -> None:
         self.log.begin_snapshot(records, total)
 
-    def pump(self, epoch: int, highest_epoch: int, now: float) -> list[Frame]:
-        """What may leave now; the last frame of all says that the mirror is in sync."""
+    def pump(self, epoch: int, highest_epoch: int, now: float, acknowledged: int) -> list[Frame]:
+        """What may leave now; the last frame of all says that the mirror is in sync.  ``acknowledged``: by the backup,
+        in its stream."""
         parts, last = self.log.snapshot_parts(epoch, now)
         if last:
             if self._asked:
                 parts.append(self.log.extend(epoch, tuple(self._asked.values()), now))
             parts.append(self.log.end_snapshot(epoch, highest_epoch, now))
+            self._joined = acknowledged, self.log.number
             self._asked = {}
         return parts
 
     def acknowledge(self, number: int) -> None:
         self.log.acknowledge(number)
+        if self._joined is not None and self._joined[1] <= self.log.acknowledged:
+            self._joined = None
         while self._marks and self._marks[0][1] <= self.log.acknowledged:
             self._marks.popleft()
 

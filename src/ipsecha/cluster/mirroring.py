@@ -102,7 +102,7 @@ class Mirroring(PairMember):
             self._pump_mirror(other, now)
 
     def _pump_mirror(self, other: Other, now: float) -> None:
-        for frame in other.source.pump(self.epoch, self._highest_epoch, now):
+        for frame in other.source.pump(self.epoch, self._highest_epoch, now, self.log.acknowledged):
             self._send_to(other, frame)
         if other.source.state is BackupState.IN_SYNC:
             self._report("mirror", f"{self._name(other)} is a mirror in sync")

@@ -99,6 +99,7 @@ class Ownership:
         self._weaker_ticks = 0
         self._channel_down_ticks = 0
         self._quiet_ticks = 0  # since the last frame on a channel that is up
+        self._join_ends_at = 0  # number of the frame with which the backup is in sync
         self._dismissal = 0  # as in Beat
         self._estate = Estate()
         self._bequeathing = False  # what we made beside a rival is on its way to the owner that stays
@@ -224,7 +225,7 @@ class Ownership:
 
     def _follow(self, partner: Hello, now: float) -> None:
         """Become the backup of the partner: give up our records first, then ask for its."""
-        strangers = partner.lineage != self.lineage
+        strangers = partner.lineage != self.lineage and self._unused_before(partner)
         bequest = None if self.settings.witness else self._estate.bequest(partner.boot_id, strangers)
         self.epoch, self.lineage = partner.epoch, partner.lineage
         self._followed = partner.boot_id
@@ -240,6 +241,10 @@ class Ownership:
             self._join()
         else:
             self._effects.append(bequest)
+
+    def _unused_before(self, partner: Hello) -> bool:
+        """Whether no former process of the partner can have used our SAs: then nobody would know how far."""
+        return not self.rivalry.exists or self.rivalry.heir == partner.boot_id
 
     def bequeath(self, records: Sequence[tuple[bytes, bytes]]) -> None:
         """A part of the answer to ``Bequeath``, by key: our SAs are in use no more."""

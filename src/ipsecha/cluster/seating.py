@@ -314,6 +314,9 @@ class SeatedMember(Mirroring):
             if self.log.backup is not BackupState.ABSENT or self.rivalry.exists or self.role is Role.HANDING_OVER:
                 self._partner_gave_up(frame.hello, now)
         elif self._owned and frame.partner == VACANT and frame.hello.epoch <= self.epoch:
+            if frame.hello.has_owned:  # in our epoch or before, and has used numbers in it
+                self._decide(True, now)
+                return
             self.rivalry.none()
             self.listener.expect(b"", b"")  # whom we wait for is no partner any more
         else:

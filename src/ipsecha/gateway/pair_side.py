@@ -60,7 +60,7 @@ class PairSide:
         self._bequests = Bequests(gateway, member)
         self.counters: Counter[str] = Counter()
         self.holds_addresses = False
-        self._carriers: frozenset[str] = frozenset()
+        self._told: frozenset[str] = frozenset()  # links that had carrier since this ownership began
         self._troubles: set[str] = set()  # with sockets and addresses, as told to the operator
         self._packets = StrandedPackets(gateway, member, self.counters)
         self._now = 0.0
@@ -136,11 +136,12 @@ class PairSide:
         self.gateway.plane.review_leases(now)
 
     def _mind_links(self) -> None:
-        """Whoever is behind a link that comes up again has missed what was announced meanwhile."""
-        before, self._carriers = self._carriers, self.addresses.carriers()
-        if self._carriers - before:
+        """Whoever is behind a link that was down when we claimed the addresses has not heard of it."""
+        carriers = self.addresses.carriers()
+        if carriers - self._told:
+            self._told |= carriers
             self._announce_repeatedly(ANNOUNCE_AT_S)
-        self.member.links(self.addresses.links_up(), len(self._carriers))
+        self.member.links(self.addresses.links_up(), len(carriers))
 
     def carry_out(self, now: float) -> bool:
         effects = self.member.take_effects()
@@ -218,6 +219,7 @@ class PairSide:
         gateway.divert = None
         gateway.endpoint.activate(number, self._now, effect.above_lane > 0)
         self._troubles.clear()
+        self._told = self.addresses.carriers()
         self.holds_addresses = False  # though not yet given back after a handover: the partner has announced them since
         self._take_place(effect.epoch)
         self._packets.process_kept()

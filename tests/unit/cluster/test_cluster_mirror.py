@@ -15,7 +15,7 @@ def joined() -> MirrorSource:
     source = MirrorSource()
     source.attach([], deltas=False)
     source.snapshot(iter([]), 0)
-    source.pump(EPOCH, EPOCH, 0.0)
+    source.pump(EPOCH, EPOCH, 0.0, 0)
     source.acknowledge(source.log.number)
     assert source.state is BackupState.IN_SYNC
     return source
@@ -27,7 +27,7 @@ def test_ceilings_asked_for_during_the_snapshot_are_said_again_at_its_end() -> N
     source.attach([LeaseEntry(1, 10, 20)], deltas=False)
     source.extend(EPOCH, [LeaseEntry(2, 30, 40), LeaseEntry(1, 5, 25)], 0.0, number=7)
     source.snapshot(iter([CHANGE]), 1)
-    sent = source.pump(EPOCH, EPOCH, 0.0)
+    sent = source.pump(EPOCH, EPOCH, 0.0, 0)
     leases = next(frame for frame in sent if isinstance(frame, frames.Leases))
     assert frames.lease_entries(leases) == [LeaseEntry(1, 10, 25), LeaseEntry(2, 30, 40)]
     assert isinstance(sent[-1], frames.SnapshotEnd)
@@ -40,7 +40,7 @@ def test_ceilings_that_were_given_back_meanwhile_are_not_said_again() -> None:
     source.extend(EPOCH, [LeaseEntry(1, 300, 25, lowers=True)], 0.0, number=7)
     source.extend(EPOCH, [LeaseEntry(1, 310, 25)], 0.0, number=8)
     source.snapshot(iter([CHANGE]), 1)
-    leases = next(frame for frame in source.pump(EPOCH, EPOCH, 0.0) if isinstance(frame, frames.Leases))
+    leases = next(frame for frame in source.pump(EPOCH, EPOCH, 0.0, 0) if isinstance(frame, frames.Leases))
     assert frames.lease_entries(leases) == [LeaseEntry(1, 310, 25)]
 
 
@@ -55,6 +55,20 @@ def test_what_a_mirror_in_sync_lacks_bounds_the_backups_stream() -> None:
     assert source.bound == 70
     source.acknowledge(source.log.number)
     assert source.bound is None
+
+
+def test_what_was_under_way_when_a_mirror_joined_waits_for_the_end_of_the_join() -> None:
+    """It stands in the snapshot: no commit of it was sent to this mirror."""
+    source = MirrorSource()
+    source.attach([], deltas=False)
+    source.snapshot(iter([CHANGE]), 1)
+    source.pump(EPOCH, EPOCH, 0.0, 41)
+    assert source.bound == 41
+    source.commit(EPOCH, [CHANGE], 0.0, number=50)
+    source.acknowledge(source.log.number - 2)
+    assert source.bound == 41
+    source.acknowledge(source.log.number - 1)
+    assert source.bound == 49
 
 
 def test_a_mirror_that_joins_bounds_nothing() -> None:
