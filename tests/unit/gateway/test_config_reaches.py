@@ -1,4 +1,4 @@
-"""What ``[cluster]`` says reaches those who act on it: the daemon's data plane and cluster core."""
+"""What ``[cluster]`` says reaches those who act on it: the daemon's IKE endpoint, data plane and cluster core."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import pytest
 from ipsecha.gateway.config import LoadedConfig, UdpInner, load_member
 from ipsecha.gateway.daemon import Daemon
 from ipsecha.ipsec.leases import CHANNEL_BUDGET, INBOUND_HORIZON_S
+from ipsecha.model.policy import AfterFailover
 
 POLICY = """\
 [cluster]
@@ -69,6 +70,16 @@ def daemon(secrets: Path) -> Iterator[Started]:
 def _at_any_port(config: LoadedConfig) -> LoadedConfig:
     device = msgspec.structs.replace(config.member.device, inner=UdpInner(("127.0.0.1", 0), ("127.0.0.1", 9)))
     return msgspec.structs.replace(config, member=msgspec.structs.replace(config.member, device=device))
+
+
+def test_what_is_to_be_done_after_a_failover_reaches_the_endpoint(daemon: Started) -> None:
+    endpoint = daemon("rekey_after_failover = true\nrekey_rate = 7.5").gateway.endpoint
+    assert endpoint.policy.after_failover == AfterFailover(rekey_all=True, exchanges_per_s=7.5)
+
+
+def test_after_a_failover_not_everything_is_rekeyed_by_default(daemon: Started) -> None:
+    endpoint = daemon("").gateway.endpoint
+    assert endpoint.policy.after_failover == AfterFailover(rekey_all=False, exchanges_per_s=20.0)
 
 
 def test_sizes_of_leases_reach_the_data_plane(daemon: Started) -> None:
