@@ -109,19 +109,23 @@ def inner_packet(number: int) -> bytes:
     return b"".join((header[:10], checksum.to_bytes(2, "big"), header[12:], struct.pack(">HHHH", 7, 7, 8, 0)))
 
 
-def _crowd(first: int, count: int) -> IkeEndpoint:
-    """One endpoint that plays ``count`` clients, each with its own address, identity and inner address."""
+def caller(number: int) -> str:
+    """The connection by which client ``number`` reaches the gateway."""
+    return f"c{number}"
+
+
+def crowd(first: int, count: int) -> IkeEndpoint:
+    """One endpoint that plays ``count`` clients, each with its own address, identity and inner address; none of them
+    calls yet."""
     connections, secrets = [], {}
     for number in range(first, first + count):
-        name, ids = f"c{number}", (f"client-{number}.example", GATEWAY_ID)
+        name, ids = caller(number), (f"client-{number}.example", GATEWAY_ID)
         child = _child(f"{address(number, 10)}/32", "10.1.0.0/16")
         connections.append(_connection(name, address(number, 100), (GATEWAY_IP,), ids, child))
         secrets[name] = ConnectionSecrets(psk=PSK)
     endpoint = IkeEndpoint(Policy(tuple(connections)), Credentials(secrets), os.urandom, wall_clock=time.time)
     endpoint.activate(2, NOW)
     endpoint.handle_timer(NOW)
-    for connection in connections:
-        endpoint.initiate(connection.name, None, NOW)
     return endpoint
 
 
@@ -148,14 +152,17 @@ def handshakes(responder: IkeEndpoint, count: int, take: Callable[[list[Effect]]
     """``count`` clients with numbers from ``first`` on; ``take`` gets the responder's effects, within the clock."""
     cost = Cost()
     for start in range(first, first + count, BATCH):
-        crowd = _crowd(start, min(BATCH, first + count - start))
-        answers, seconds = _timed(responder, datagrams(crowd.take_effects()), take)
+        batch = range(start, start + min(BATCH, first + count - start))
+        callers = crowd(batch.start, len(batch))
+        for number in batch:
+            callers.initiate(caller(number), None, NOW)
+        answers, seconds = _timed(responder, datagrams(callers.take_effects()), take)
         cost.init_s += seconds
-        _deliver(crowd, answers)
-        answers, seconds = _timed(responder, datagrams(crowd.take_effects()), take)
+        _deliver(callers, answers)
+        answers, seconds = _timed(responder, datagrams(callers.take_effects()), take)
         cost.auth_s += seconds
-        _deliver(crowd, answers)
-        cost.handshakes += len(crowd.sas)
+        _deliver(callers, answers)
+        cost.handshakes += len(callers.sas)
     if cost.handshakes != count:
         raise RuntimeError(f"{count - cost.handshakes} of {count} handshakes came to nothing")
     return cost
@@ -172,6 +179,6 @@ def _timed(responder: IkeEndpoint, sent: Sent, take: Callable[[list[Effect]], No
     return datagrams(effects), time.process_time() - began
 
 
-def _deliver(crowd: IkeEndpoint, sent: Sent) -> None:
+def _deliver(callers: IkeEndpoint, sent: Sent) -> None:
     for data, source, destination in sent:
-        crowd.receive(data, destination, source, NOW)
+        callers.receive(data, destination, source, NOW)

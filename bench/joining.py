@@ -1,7 +1,8 @@
 """A backup that joins, and what it keeps: the snapshot's CPU, the longest pauses of both event loops, memory.
 
 Both members live in one process; a process of its own for each measurement.  CPU is that of both together, as if they
-shared one core.
+shared one core.  Meanwhile everything goes on that does on a real owner: child SAs are busy, peers call at a steady
+pace, both members beat ten times a second.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import msgspec
 
 from bench.accounting import resident
 from bench.figures import Context, Figure, Goal, Topic
-from bench.pairs import Half, Halves, make_sas
+from bench.pairs import HEARTBEAT_S, Half, Halves, make_sas
 from ipsecha.cluster import effects as fx
 from ipsecha.gateway.compaction import BATCH
 from ipsecha.gateway.garbage import keep_collections_short
@@ -28,6 +29,8 @@ from ipsecha.model.records import IkeSa, encode_record
 
 COUNT, QUICK_COUNT = 100_000, 10_000
 CHILDREN = 2
+CALLS_PER_S = 100.0
+"""Peers that begin a handshake while the backup joins; so many may leave their half-open IKE SA with it, too."""
 BUSY_SHARE = 10
 """So many child SAs carry packets: one for so many IKE SAs."""
 MANY_BUSY_SHARE = 5
@@ -35,6 +38,8 @@ WARM, PART = 2048, 32
 CHECKED_AT_ONCE = 4096
 KEPT, QUICK_KEPT = 20_000, 5_000
 SECONDS_GOAL, PAUSE_GOAL_MS = 10.0, 20.0
+GAP_GOAL_MS = 300.0  # from there on a member counts as silent
+COMPLETED_GOAL = 0.9  # the last ones are on their way when the join ends
 STANDBY_GOAL, ACTIVE_GOAL = 2048, 4096
 
 
@@ -47,19 +52,26 @@ class Join(NamedTuple):
     background: float  # longest pause of the new owner while it looks after its SAs
     discard: float
     shown: float  # of the owner, asked for its status and its SAs
+    gaps: tuple[float, float]  # longest between two heartbeats of the owner, of the backup; time that passes
+    begun: int  # handshakes of peers meanwhile
+    completed: int
+    handshake: float  # the longest of them
 
 
 def busier_owner(count: int) -> float:
     """Longest pause of an owner of whose child SAs ``MANY_BUSY_SHARE`` times as many are in use."""
-    halves = Halves(count, CHILDREN, MANY_BUSY_SHARE * count // BUSY_SHARE)
+    halves = Halves(count, CHILDREN, MANY_BUSY_SHARE * count // BUSY_SHARE, HEARTBEAT_S, CALLS_PER_S)
     longest = halves.one.pauses.longest
     halves.close()
     return longest
 
 
 def join(count: int) -> Join:
-    halves = Halves(count, CHILDREN, count // BUSY_SHARE)
+    halves = Halves(count, CHILDREN, count // BUSY_SHARE, HEARTBEAT_S, CALLS_PER_S)
     sender, receiver = halves.one.pauses.longest, halves.two.pauses.longest
+    window = halves.joining_from, halves.joining_until
+    gaps = halves.one.beating.longest_gap(*window), halves.two.beating.longest_gap(*window)
+    calls = halves.begun, halves.completed, halves.callers.longest_s
     shown = _shown(halves.one)
     halves.lose_one()
     halves.two.pauses.longest = 0.0
@@ -67,7 +79,7 @@ def join(count: int) -> Join:
     halves.until(lambda: (halves.two.gateway.endpoint.next_timer() or 0.0) > halves.two.gateway.clock.now())
     background, halves.two.pauses.longest = halves.two.pauses.longest, 0.0
     halves.two.pauses.timed(halves.two.side._discard_records)(fx.DiscardRecords())
-    found = Join(halves.joining_s, sender, receiver, background, halves.two.pauses.longest, shown)
+    found = Join(halves.joining_s, sender, receiver, background, halves.two.pauses.longest, shown, gaps, *calls)
     halves.close()
     return found
 
@@ -149,7 +161,7 @@ def run(context: Context) -> list[Figure]:
         Figure("memory per IKE SA and child SA, standby", standby, "B", goal=Goal(STANDBY_GOAL, "value")),
         Figure("memory per IKE SA and child SA, active, idle", active, "B", goal=Goal(ACTIVE_GOAL, "value")),
         Figure("the same, each SA has been in use for a moment", checked, "B", goal=Goal(ACTIVE_GOAL, "value")),
-        Figure(f"snapshot of {what}, CPU of both", found.cpu, "s", goal=Goal(SECONDS_GOAL, "value")),
+        *_snapshot(found, what),
         *(
             Figure(f"longest pause: {name}", 1e3 * seconds, "ms", goal=Goal(PAUSE_GOAL_MS, "value"))
             for name, seconds in (
@@ -161,6 +173,28 @@ def run(context: Context) -> list[Figure]:
                 ("status and sas", found.shown),
             )
         ),
+    ]
+
+
+def _snapshot(found: Join, what: str) -> list[Figure]:
+    included = (
+        f"CPU of both includes {found.completed} handshakes of peers, heartbeats, and leases of the busy child SAs;"
+        " not the peers, nor the packets"
+    )
+    owner, backup = (1e3 * gap for gap in found.gaps)
+    return [
+        Figure(f"snapshot of {what}, CPU of both", found.cpu, "s", goal=Goal(SECONDS_GOAL, "value"), note=included),
+        Figure(
+            "handshakes completed meanwhile",
+            found.completed,
+            "",
+            f"those begun, {CALLS_PER_S:.0f} a second",
+            found.begun,
+            Goal(COMPLETED_GOAL, at_least=True),
+        ),
+        Figure("the longest of them, CPU until its last answer", 1e3 * found.handshake, "ms"),
+        Figure("longest time between two beats of the owner", owner, "ms", goal=Goal(GAP_GOAL_MS, "value")),
+        Figure("longest time between two beats of the backup", backup, "ms", goal=Goal(GAP_GOAL_MS, "value")),
     ]
 
 

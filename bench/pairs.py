@@ -10,8 +10,11 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from itertools import cycle, islice
+from typing import Any
 
 from bench import clients
+from bench.callers import Callers
+from bench.pauses import Moments, Pauses, TimedLoop
 from ipsecha.cluster.pair import PairMember, PairSettings
 from ipsecha.dataplane.userspace.loopback import LoopbackDevice
 from ipsecha.dataplane.userspace.plane import PlaneConfig, UserspacePlane
@@ -29,18 +32,20 @@ PORT, NAT_PORT = 15500, 15501
 FEED = 256
 JUMPS_PER_TURN, JUMP = 16, 200
 PATIENCE_S = 300.0
-HEARTBEAT_S = 200.0
-"""Slow: with thousands of records in one process nobody keeps time, and nobody is to be taken for dead."""
+HEARTBEAT_S, SLOW_HEARTBEAT_S = 0.1, 200.0
+"""The real one, and one for measurements in which nobody keeps time and nobody is to be taken for dead."""
 
 
 class _Wire:
     """Stands for the synch channel and the paths of the beats: what one half sends the other gets, in order."""
 
-    def __init__(self) -> None:
+    def __init__(self, note: Callable[[], None] = lambda: None) -> None:
         self.deliver: Callable[[bytes], None]
         self._queue: deque[bytes] = deque()
+        self._note = note
 
     def send(self, data: bytes) -> None:
+        self._note()
         self._queue.append(data)
 
     def reset(self) -> None:
@@ -62,44 +67,27 @@ class _Addresses(NoAddresses):
         self.announced.append((time.perf_counter(), time.process_time()))
 
 
-class Pauses:
-    """The longest time for which anything has kept a member's event loop from everything else; in seconds of CPU, so
-    that other processes do not count, collections of garbage do."""
-
-    def __init__(self) -> None:
-        self.longest = 0.0
-
-    def timed(self, callback: Callable[..., object]) -> Callable[..., None]:
-        def called(*arguments: object) -> None:
-            began = time.thread_time()
-            callback(*arguments)
-            self.longest = max(self.longest, time.thread_time() - began)
-
-        return called
-
-
 class Half:
     """One member."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, index: int) -> None:
-        self.pauses = Pauses()
+    def __init__(self, loop: asyncio.AbstractEventLoop, index: int, heartbeat_s: float = SLOW_HEARTBEAT_S) -> None:
+        self.pauses, self.beating = Pauses(), Moments()
         clock = ClusterClock()
         secrets = clients.responder_credentials()
         endpoint = IkeEndpoint(clients.responder_policy(), secrets, os.urandom, wall_clock=time.time)
-        self.gateway = Gateway(loop, clock, endpoint)
+        timed_loop: Any = TimedLoop(loop, self.pauses)
+        self.gateway = Gateway(timed_loop, clock, endpoint)
         config = PlaneConfig(ike_port=PORT, nat_port=NAT_PORT, raw=False, routes=False, mark=0)
         inner = LoopbackDevice(("127.0.0.1", 0), ("127.0.0.1", 9))
         policy, on_ike = endpoint.policy, self.gateway.on_ike
         self.gateway.plane = UserspacePlane(policy, self.gateway, on_ike, config=config, inner=inner, clock=clock.now)
         self.addresses = _Addresses()
-        settings = PairSettings("bench", ("one", "two"), index, heartbeat_s=HEARTBEAT_S, start_wait_s=1.0)
+        settings = PairSettings("bench", ("one", "two"), index, heartbeat_s=heartbeat_s, start_wait_s=1.0)
         self.side = PairSide(self.gateway, PairMember(settings, os.urandom), self.addresses)
-        self.frames, self.beats = _Wire(), _Wire()
+        self.frames, self.beats = _Wire(), _Wire(self.beating.note)
         self.side.channel, self.side.beats = self.frames, self.beats  # type: ignore[assignment]
         self.gateway.cluster = self.side
         self.gateway.plane.attach(loop, self.gateway.read)
-        for name in ("_turn", "_timer_due"):
-            setattr(self.gateway, name, self.pauses.timed(getattr(self.gateway, name)))
         self.closed = False
 
     def start(self) -> None:
@@ -117,13 +105,21 @@ class Half:
 class Halves:
     """Both members; ``one`` owns ``count`` IKE SAs with ``children`` child SAs each, ``two`` is its backup and in sync.
 
-    ``busy``: child SAs that have carried packets before the backup joins, and need more numbers in every turn."""
+    ``busy``: child SAs that have carried packets before the backup joins, and need more numbers in every turn.
+    ``calls_per_s``: so many handshakes a second begin meanwhile."""
 
-    def __init__(self, count: int, children: int = 1, busy: int = 0) -> None:
-        self.children = children
+    def __init__(
+        self,
+        count: int,
+        children: int = 1,
+        busy: int = 0,
+        heartbeat_s: float = SLOW_HEARTBEAT_S,
+        calls_per_s: float = 0.0,
+    ) -> None:
+        self.children, self._heartbeat_s = children, heartbeat_s
         keep_collections_short()  # as the daemon does
         self.loop = asyncio.new_event_loop()
-        self.one, self.two = Half(self.loop, 0), Half(self.loop, 1)
+        self.one, self.two = Half(self.loop, 0, heartbeat_s), Half(self.loop, 1, heartbeat_s)
         self.one.frames.deliver, self.two.frames.deliver = self.two.side.frame_received, self.one.side.frame_received
         self.one.beats.deliver = lambda data: None  # the other is not there yet
         self.two.beats.deliver = lambda data: self.one.side.beat_received("lan", data)
@@ -132,28 +128,40 @@ class Halves:
         self._feed(count)
         for number in range(busy):
             self.one.gateway.plane.inject("inner", clients.inner_packet(number), ("", 0), ("", 0))
+        self.callers = Callers(self.one.gateway, count, self.one.pauses.timed, calls_per_s)
+        newest = (children - 1) * count  # of child SAs with the same selectors that one sends
+        self._join(range(newest, newest + busy))
+        if len(self.two.gateway.endpoint.sas) != count + self.callers.completed:
+            raise RuntimeError("the backup lacks records")
+
+    def _join(self, busy: range) -> None:
         gc.collect()
         self.one.pauses.longest = 0.0
         self.one.beats.deliver = lambda data: self.two.side.beat_received("lan", data)
         self.two.start()
+        self.turn()  # with the beats that are due
         self._traffic_s = 0.0
-        began = time.process_time()
+        began, self.joining_from = time.process_time(), time.monotonic()
         self.one.side.channel_up()
         self.two.side.channel_up()
-        newest = (children - 1) * count  # of child SAs with the same selectors that one sends
-        traffic = self._traffic(range(newest, newest + busy))
-        self.until(lambda: next(traffic) and self.two.side.member.in_sync)
+        traffic = self._traffic(busy)
+        self.callers.start()
+        self.until(lambda: next(traffic) and self.callers.step() and self.two.side.member.in_sync)
         self.until(lambda: not self.one.side.member.log.outstanding)
-        self.joining_s = time.process_time() - began - self._traffic_s
-        if len(self.two.gateway.endpoint.sas) != count:
-            raise RuntimeError("the backup lacks records")
+        self.joining_s = time.process_time() - began - self._traffic_s - self.callers.cpu_s
+        self.joining_until = time.monotonic()
+        self.begun, self.completed = self.callers.begun, self.callers.completed
+        self.callers.stop()
+        self.until(lambda: self.callers.step() and not self.callers.under_way and self.one.gateway.is_settled)
+        self.until(lambda: not self.one.side.member.log.outstanding)
 
     def turn(self) -> None:
         """One turn of the event loop, and what it has put on the wires."""
         self.loop.run_until_complete(asyncio.sleep(0))
-        for half in (self.one, self.two):
-            half.frames.pump()
-            half.beats.pump()
+        for half, other in ((self.one, self.two), (self.two, self.one)):
+            if not other.closed:
+                other.pauses.timed(half.frames.pump)()
+                other.pauses.timed(half.beats.pump)()
 
     def until(self, condition: Callable[[], bool]) -> None:
         deadline = time.monotonic() + PATIENCE_S
@@ -173,10 +181,13 @@ class Halves:
             yield True
 
     def _wait_in_vain(self) -> None:
-        """The first member finds that it is alone; its time passes quickly."""
+        """The first member finds that it is alone; with slow heartbeats its time passes quickly."""
+        if self._heartbeat_s == HEARTBEAT_S:
+            self.until(lambda: self.one.gateway.endpoint.active)
+            return
         now = self.one.gateway.clock.now()
         for _ in range(10):
-            now += HEARTBEAT_S
+            now += self._heartbeat_s
             self.one.side.handle_timer(now)
             self.one.gateway.wake()
             self.turn()

@@ -22,6 +22,7 @@ from itertools import islice
 from ipsecha.cluster.frames import Change, Commit, Frame, SnapshotEnd, leases_frame
 from ipsecha.model import record_delta
 from ipsecha.model.records import LeaseEntry
+from ipsecha.model.shards import ShardedByIkeSpi
 
 SNAPSHOT_PART = 16
 """Records in one part: small, so that live commits and heartbeats never wait long behind it."""
@@ -60,7 +61,7 @@ class CommitLog:
         self._ceilings: Iterator[Sequence[LeaseEntry]] | None = None  # what is left to be told then
         self.deltas = False  # whether the partner understands them
         self.moving = record_delta.MOVING
-        self._bases: dict[bytes, bytes] = {}  # of records that were sent whole: the digest of what has to stay
+        self._bases = ShardedByIkeSpi[bytes]()  # of records that were sent whole: the digest of what has to stay
 
     @property
     def outstanding(self) -> int:

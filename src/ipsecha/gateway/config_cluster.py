@@ -29,6 +29,7 @@ def read_cluster(root: Table) -> ClusterConfig | None:
         members=members,
         addresses=_read_addresses(table),
         horizon_s=table.get("horizon", values.duration(0.01, 10.0), _PLAIN.horizon_s),
+        lease_budget=table.get("lease_budget", values.integer(1000, 1_000_000), _PLAIN.lease_budget),
         heartbeat_s=table.get("heartbeat", values.duration(0.02, 5.0), _PLAIN.heartbeat_s),
         missed_beats=table.get("missed_beats", values.integer(2, 100), _PLAIN.missed_beats),
         alone=table.get("alone", values.choice(Alone), _PLAIN.alone),

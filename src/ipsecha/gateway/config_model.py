@@ -9,6 +9,7 @@ import msgspec
 
 from ipsecha.crypto.credentials import Credentials
 from ipsecha.gateway.config_problems import ConfigProblem
+from ipsecha.ipsec.leases import CHANNEL_BUDGET
 from ipsecha.model.numbers import PORT_IKE, PORT_NAT_T
 from ipsecha.model.policy import AfterFailover, Policy
 from ipsecha.model.records import Address
@@ -53,6 +54,7 @@ class ClusterConfig(msgspec.Struct, frozen=True):
     members: tuple[str, ...]  # a member's index is its position: of two, the later one dials
     addresses: tuple[ClusterAddress, ...] = ()
     horizon_s: float = 0.1  # of inbound counter leases: bounds the loss after a failover
+    lease_budget: int = CHANNEL_BUDGET  # entries a second, of all SAs; above it all leases are wider than the horizon
     heartbeat_s: float = 0.1
     missed_beats: int = 3
     alone: Alone = Alone.CONTINUE

@@ -173,7 +173,7 @@ class Daemon:
 
 
 def _plane(config: LoadedConfig, gateway: Gateway) -> UserspacePlane:
-    device = config.member.device
+    device, cluster = config.member.device, config.cluster
     unprivileged = device.inner is not None
     settings = PlaneConfig(
         interface=device.tun,
@@ -182,7 +182,8 @@ def _plane(config: LoadedConfig, gateway: Gateway) -> UserspacePlane:
         raw=not unprivileged,
         routes=not unprivileged,
         mark=0 if unprivileged else PlaneConfig().mark,
-        horizon_s=config.cluster.horizon_s if config.cluster is not None else PlaneConfig().horizon_s,
+        horizon_s=cluster.horizon_s if cluster is not None else PlaneConfig().horizon_s,
+        channel_budget=cluster.lease_budget if cluster is not None else PlaneConfig().channel_budget,
     )
     inner = LoopbackDevice(device.inner.local, device.inner.remote) if device.inner is not None else None
     return UserspacePlane(config.policy, gateway, gateway.on_ike, config=settings, inner=inner, clock=gateway.clock.now)

@@ -3,7 +3,8 @@
 The data plane tells which child SAs get packets that it has to refuse, since the owner before may have delivered them
 (``gap_traffic``), and when that is over.  Where the peer supports it, it is asked to jump over the gap (RFC 6311,
 IPSEC_REPLAY_COUNTER_SYNC: a round trip); else, with ``inbound = "rekey"`` or after a restart from saved state, the
-child SA is rekeyed, since a new one has no gap.  With ``rekey_after_failover`` every child SA is rekeyed after that.
+child SA is rekeyed, since a new one has no gap.  With ``rekey_after_failover`` every child SA that the owner before has
+had is rekeyed after that.
 
 Never a storm: exchanges begin at a fixed rate, the child SAs with most traffic first, and no more than MAX_UNDER_WAY
 wait for an answer.  Nothing here is replicated: who takes over next sees the gaps that there are then.
@@ -180,6 +181,8 @@ class AfterTakeover:
         if remaining and message_sync.start_sync(endpoint, sa, now, False, self._delta(sa, remaining)):
             self._under_way[spi_in] = _SYNC
             return True
+        if not (remaining or child.created_at <= endpoint.active_since):  # ours: there is nothing to make good
+            return False
         connection = endpoint.connection_of(sa)
         if connection is None or not (self._rekey_all or self._wide_gaps or connection.inbound is Inbound.REKEY):
             return False

@@ -17,7 +17,7 @@ from ipsecha.model.leases import FIRST_IN_CEILING, FIRST_OUT_CEILING
 
 INBOUND_HORIZON_S = 0.1  # what a failover may lose of an inbound SA
 OUTBOUND_HORIZON_S = 1.0  # a jump outbound costs nothing
-CHANNEL_BUDGET = 20_000  # lease entries a second
+CHANNEL_BUDGET = 20_000  # lease entries a second, by default
 JUMP = 1 << 16
 """So far beyond what was asked for no burst gets: packets that must wait are held by the hundred.  A peer that is a
 cluster itself has skipped numbers, and a lease as wide as its jump would cost as many packets at the next takeover."""

@@ -11,7 +11,7 @@ from pathlib import Path
 from ipsecha.lab import capture, network, power_cut, stage
 from ipsecha.lab.capture import Capture, Packet
 from ipsecha.lab.failover import Fault
-from ipsecha.lab.member import COMMAND, Member
+from ipsecha.lab.member import COMMAND, Member, Table
 from ipsecha.lab.namespaces import Topology, isolate, set_cables
 from ipsecha.lab.probes import Probes
 from ipsecha.lab.stage import CHILD, CONNECTION, Certificates, Tunnel
@@ -108,15 +108,17 @@ def in_namespaces(
     witness: bool = False,
     saves: bool = False,
     command: str = COMMAND,
+    cluster: Table | None = None,
 ) -> Iterator[NamespaceScene]:
     """The scene with namespaces: needs root.  Members, peer, capture and probes run while it lasts.
 
-    ``saves``: the members save their state.  ``command``: what they run (``member.COMMAND``).
+    ``saves``: the members save their state.  ``command``: what they run (``member.COMMAND``).  ``cluster``: further
+    keys of ``[cluster]``.
     """
     tunnel = tunnel or Tunnel(gateway_address=network.CLUSTER_OUTER)
     with ExitStack() as running:
         topology = running.enter_context(network.standing(members=2, nat=nat, witness=witness))
-        members = stage.pair(topology, directory / "pair", tunnel, certificates, saves=saves)
+        members = stage.pair(topology, directory / "pair", tunnel, certificates, saves=saves, **(cluster or {}))
         peer: Member | StrongSwan
         if kind is PeerKind.STRONGSWAN:
             peer = running.enter_context(StrongSwan(topology["peer"], directory / "strongswan"))

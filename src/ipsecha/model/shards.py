@@ -62,3 +62,41 @@ class Sharded(MutableMapping[int, Value]):
     def get(self, key: int, default: Value | Other, /) -> Value | Other: ...
     def get(self, key: int, default: Any = None, /) -> Any:
         return self._shards[key >> _SHIFT & _MASK].get(key, default)
+
+
+_OCTET = 6
+"""The octet of an IKE SPI that tells where it is: by the last one, SPIs in a row would fill all parts together."""
+
+
+class ShardedByIkeSpi(MutableMapping[bytes, Value]):
+    """The same by IKE SPI (8 octets)."""
+
+    __slots__ = ("_shards",)
+
+    def __init__(self) -> None:
+        self.clear()
+
+    def clear(self) -> None:
+        self._shards: list[dict[bytes, Value]] = [{} for _ in range(SHARDS)]
+
+    def _shard(self, key: bytes) -> dict[bytes, Value]:
+        return self._shards[key[_OCTET] % SHARDS if len(key) > _OCTET else 0]
+
+    def __getitem__(self, key: bytes) -> Value:
+        return self._shard(key)[key]
+
+    def __setitem__(self, key: bytes, value: Value) -> None:
+        self._shard(key)[key] = value
+
+    def __delitem__(self, key: bytes) -> None:
+        del self._shard(key)[key]
+
+    def __contains__(self, key: object) -> bool:
+        return isinstance(key, bytes) and key in self._shard(key)
+
+    def __iter__(self) -> Iterator[bytes]:
+        for shard in self._shards:
+            yield from shard
+
+    def __len__(self) -> int:
+        return sum(map(len, self._shards))

@@ -9,7 +9,7 @@ import pytest
 pytest.importorskip("bench", reason="bench/ lies beside the package: run pytest from the repository")
 
 from bench import clients
-from bench.pairs import Half, Halves, child_spi
+from bench.pairs import HEARTBEAT_S, Half, Halves, child_spi
 
 from ipsecha.cluster.commit_log import BackupState
 from ipsecha.gateway.core import Gateway
@@ -105,3 +105,19 @@ def test_handshakes_and_packets_go_on_while_a_snapshot_is_under_way(
     until_in_sync(halves)
     assert len(halves.one.gateway.endpoint.sas) == COUNT + NEW
     assert lasting(halves.one) == lasting(halves.two)
+
+
+def test_the_measurement_of_a_join_has_peers_that_call_and_heartbeats() -> None:
+    """All that have begun are answered, and the backup has what they have made, too."""
+    pair = Halves(COUNT, 2, 200, HEARTBEAT_S, calls_per_s=200.0)
+    try:
+        calls = pair.callers
+        assert 0 < pair.completed <= pair.begun
+        assert calls.completed == calls.begun >= pair.begun
+        assert calls.longest_s > 0
+        assert len(pair.two.gateway.endpoint.sas) == len(pair.one.gateway.endpoint.sas) == COUNT + calls.begun
+        window = pair.joining_from, pair.joining_until
+        for half in (pair.one, pair.two):
+            assert half.beating.longest_gap(*window) < window[1] - window[0], "no heartbeat meanwhile"
+    finally:
+        pair.close()

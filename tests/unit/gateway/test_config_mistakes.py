@@ -346,6 +346,16 @@ CLUSTER_MISTAKES = [
     ),
     (
         'name = "berlin"',
+        'name = "berlin"\nlease_budget = 999',
+        ["3: cluster.lease_budget: expected a whole number from 1000 to 1000000, found 999"],
+    ),
+    (
+        'name = "berlin"',
+        'name = "berlin"\nlease_bugdet = 5000',
+        ['3: cluster.lease_bugdet: unknown key; did you mean "lease_budget"?'],
+    ),
+    (
+        'name = "berlin"',
         'name = "berlin"\nheartbeat = "1s"\nmissed_beats = 5',
         ["1: cluster.start_wait: expected at least the time after which a partner counts as silent (5s)"],
     ),

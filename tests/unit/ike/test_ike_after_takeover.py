@@ -153,6 +153,22 @@ def test_all_are_rekeyed_after_a_failover_those_with_traffic_first() -> None:
     assert progress(pair) == Progress(rekeyed=3)
 
 
+def test_a_child_sa_that_was_rekeyed_for_its_gap_is_not_rekeyed_once_more() -> None:
+    """Nor what else has been made since the takeover."""
+    pair = pair_with(rekey_all=True, count=2)
+    old = spis(pair)
+    fail_over(pair)
+    pair.advance(0.1)
+    gap(pair, old[0], 3)
+    pair.advance(1.0)
+    (new,) = set(spis(pair)) - set(old)
+    pair.right.endpoint.traffic_seen(new, pair.now)
+    pair.advance(10.0)
+    assert new in spis(pair)
+    assert not set(old) & set(spis(pair))
+    assert progress(pair) == Progress(rekeyed=2)
+
+
 def test_not_after_a_planned_switchover() -> None:
     pair = pair_with(rekey_all=True)
     old = spis(pair)
