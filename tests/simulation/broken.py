@@ -11,9 +11,11 @@ from ipsecha.cluster.pair import PairMember
 from ipsecha.ike.endpoint import IkeEndpoint
 from simulation import boundaries
 from simulation.full_variants import FULL_VARIANTS
+from simulation.lazy import LazyVariant, LazyWorld, judged_lazily
 from simulation.play import judged
 from simulation.power import PowerVariant, judged_power
 from simulation.variants_handshakes import HANDSHAKE_VARIANTS, HANDSHAKES
+from simulation.variants_lazy import LAZY_VARIANTS
 from simulation.variants_mirrors import MIRROR_VARIANTS, judged_mirrors
 from simulation.variants_pair import PAIR_VARIANTS, judged_pair, spoken
 from simulation.variants_power import POWER_VARIANTS
@@ -68,6 +70,10 @@ def _handshakes(seed: int, variant: Variant) -> World:
     return boundaries.replayed(boundaries.draw(seed, ("crash",), HANDSHAKES), variant)
 
 
+def _lazily(seed: int, variant: LazyVariant) -> LazyWorld:
+    return judged_lazily(seed, variant)
+
+
 def _powered(seed: int, variant: PowerVariant) -> World:
     return judged_power(seed, variant)
 
@@ -83,6 +89,8 @@ def _all() -> Iterator[Broken]:
         yield Broken("boundaries", name, _what(variant), frozenset(checkers), partial(_handshakes, variant=variant))
     for name, (powered, checkers) in POWER_VARIANTS.items():
         yield Broken("power", name, _what_of_power(powered), frozenset(checkers), partial(_powered, variant=powered))
+    for name, (hasty, checkers) in LAZY_VARIANTS.items():
+        yield Broken("lazy", name, _what(hasty), frozenset(checkers), partial(_lazily, variant=hasty))
     for one in WITNESS_VARIANTS:
         yield Broken("witness", one.name, _first_sentence(one.what), one.checkers, partial(judged_witnessed, one))
     for mirrored in MIRROR_VARIANTS:
