@@ -86,17 +86,14 @@ def _variants(screen: Screen, pool: Pool, levels: tuple[str, ...], arguments: ar
     return missed
 
 
-def _plan_of(level: str, seed: int, variant: str = SOUND) -> Plan | None:
-    draw = LEVELS[level].draw
-    if draw is None:
-        return None
-    return msgspec.structs.replace(draw(seed, faults_of(level, variant)), variant=variant)
+def _plan_of(level: str, seed: int, variant: str = SOUND) -> Plan:
+    return msgspec.structs.replace(LEVELS[level].draw(seed, faults_of(level, variant)), variant=variant)
 
 
 def _shrink(screen: Screen, failure: Failure, keep: bool) -> None:
     plan = _plan_of(failure.level, failure.seed)
-    found = finding(plan) if plan is not None else None
-    if plan is None or found is None:
+    found = finding(plan)
+    if found is None:
         screen.say(f"seed {failure.seed}, level {failure.level} cannot be shrunk: {failure.text}")
         return
     with screen.progress(f"shrinking seed {failure.seed}", None) as progress:
@@ -113,9 +110,6 @@ def _shrink(screen: Screen, failure: Failure, keep: bool) -> None:
 def _one(screen: Screen, arguments: argparse.Namespace) -> int:
     """One seed, told whole; shrunk where it fails and ``--keep`` or ``--shrink`` ask for it."""
     plan = _plan_of((arguments.level or ["full"])[0], arguments.seed, arguments.variant)
-    if plan is None:
-        screen.say("this level has no plans")
-        return 2
     found = finding(plan)
     if found is not None and arguments.shrink:
         plan = Shrinker(plan, found).shrink()

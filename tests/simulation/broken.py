@@ -13,7 +13,8 @@ from simulation import boundaries
 from simulation.full_variants import FULL_VARIANTS
 from simulation.lazy import LazyVariant, LazyWorld, judged_lazily
 from simulation.play import judged
-from simulation.power import PowerVariant, judged_power
+from simulation.power import PowerVariant, PowerWorld
+from simulation.power_cuts import judged_power
 from simulation.variants_handshakes import HANDSHAKE_VARIANTS, HANDSHAKES
 from simulation.variants_lazy import LAZY_VARIANTS
 from simulation.variants_mirrors import MIRROR_VARIANTS, judged_mirrors
@@ -74,7 +75,7 @@ def _lazily(seed: int, variant: LazyVariant) -> LazyWorld:
     return judged_lazily(seed, variant)
 
 
-def _powered(seed: int, variant: PowerVariant) -> World:
+def _powered(seed: int, variant: PowerVariant) -> PowerWorld:
     return judged_power(seed, variant)
 
 

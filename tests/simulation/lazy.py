@@ -3,27 +3,31 @@ way.  Two seconds after each takeover every tunnel works in both directions: wha
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
 
 from ike_lost import SUPPORT
 from ipsecha.ike.endpoint import IkeEndpoint
 from ipsecha.ike.flags import LEAVING, OPEN
 from ipsecha.model.records import IkeSa
-from simulation.faults import check_liveness, peace, rekey_children, rekey_ike, restart
+from simulation.faults import Fault, check_liveness, peace, rekey_children, rekey_ike, restart
 from simulation.gateways import MemberNode
 from simulation.keyring import Keyring
-from simulation.play import LARGEST_GAP
+from simulation.plan import ALL, EITHER, HEIR, PACKETS, Drawing, Event, Plan
+from simulation.play import LARGEST_GAP, last_lines, watched
 from simulation.record import Record
-from simulation.violation import Violation
 from simulation.world import Variant, World
 
+LEVEL = "lazy"
 REPAIRED_S = 2.0
 ROUNDS = 3
-LINES = 150
 PATIENCE_S, REPEATED_S = 3.0, 8.0
-DELAYS_S = (0.03, 0.1, 0.25)
-WORK = (*[check_liveness] * 6, *[rekey_children] * 3, rekey_ike)
+DELAY = f"{ALL}the channel takes {{count}} ms"
+DOOM = f"{HEIR}dies at its act {{count}} from here"
+DEATH = f"{HEIR}is dead by now; two seconds later all works"
+DELAYS_MS = (30, 100, 250)
+WORK = {f"{EITHER}{work.__name__}": work for work in (check_liveness, rekey_children, rekey_ike)}
+OFTEN = tuple(name for name, weight in zip(WORK, (6, 3, 1), strict=True) for _ in range(weight))
 
 
 @dataclass
@@ -77,10 +81,10 @@ class LazyRecord(Record):
 
 
 class LazyWorld(World):
-    def __init__(self, seed: int, variant: LazyVariant | None = None) -> None:
+    def __init__(self, seed: int, variant: LazyVariant | None = None, peers: int = 0) -> None:
         self.lazy_variant = variant or LazyVariant()
         inner = Variant(self.lazy_variant.name, self.lazy_variant.member, self.lazy_variant.endpoint, self._prepare, ())
-        super().__init__(seed, inner)
+        super().__init__(seed, inner, peers)
         learning = self.record.learning
         self.record: LazyRecord = LazyRecord(self)
         self.record.learning = learning
@@ -90,6 +94,7 @@ class LazyWorld(World):
             site.ike_rekey_s = 14400.0  # by the work alone, so that there is time to see what came of it
             site.child_rekey_s = 3600.0
         self.taken_at = 0.0
+        self.doomed: MemberNode | None = None  # who is to die soon, or has died and is not back
 
     def start(self, peers_after_s: tuple[float, ...] = (0.5,)) -> None:
         super().start(peers_after_s)
@@ -121,29 +126,59 @@ class LazyWorld(World):
         return next((node for node in self.members if node.process.alive and node.member.owns), None)
 
 
+Act = Callable[[LazyWorld, Event], None]
+
+
+def draw(seed: int, faults: Sequence[str] = ()) -> Plan:
+    """What happens in the world of a seed.  This level knows one fault, whatever is asked for."""
+    drawing = Drawing(LEVEL, seed)
+    chance = drawing.chance
+    for _ in range(ROUNDS):
+        drawing.event(DELAY, count=chance.choice(DELAYS_MS))
+        for _ in range(chance.randint(1, 12)):
+            drawing.event(chance.choice(OFTEN))
+            drawing.event(PACKETS, count=1)
+            drawing.pause(chance.random() * chance.choice((0.01, 0.03, 0.1)))
+        drawing.event(DOOM, count=chance.choice((0, chance.randint(0, 10), chance.randint(0, 60))))
+        for _ in range(chance.randint(1, 3)):
+            drawing.event(chance.choice(OFTEN))
+        drawing.pause(chance.random() * 0.3)
+        drawing.event(DEATH)
+    return Plan(LEVEL, seed, tuple(drawing.events))
+
+
 def judged_lazily(seed: int, variant: LazyVariant | None = None) -> LazyWorld:
     """The world of a seed after a whole run.  Raises Violation with the end of its trace."""
-    world = LazyWorld(seed, variant)
-    try:
-        _play(world)
-    except Violation as violation:
-        violation.add_note("\n".join([f"lazy seed {seed}", *world.record.lines[-LINES:]]))
-        raise
-    return world
+    return replayed(draw(seed), variant)
 
 
-def _play(world: LazyWorld) -> None:
+def replayed(
+    plan: Plan, variant: LazyVariant | None = None, watch: Callable[[World], Callable[[], str]] = last_lines
+) -> LazyWorld:
+    """The world of a plan after a whole run.  Raises Violation with what ``watch`` has seen of it as its note."""
+    return watched(LazyWorld(plan.seed, variant, plan.peers), plan, _play, watch)
+
+
+def _play(world: LazyWorld, plan: Plan) -> None:
     world.start()
     _traffic(world, 3.0)
-    for _ in range(ROUNDS):
-        _lose(world)
-        _survive(world)
-        _expect_working(world, f"{REPAIRED_S} s after the takeover")
-        peace(world, world.members[0])
-        for node in world.members:
-            restart(world, node)
-        _traffic(world, 3.0)
+    for event in plan.events:
+        world.run(event.pause_s)
+        world.random.seed(event.chance)
+        if event.what == PACKETS:
+            world.inner_packets(event.count)
+            continue
+        world.record.note("", f"--- {event}")
+        ACTS[event.what](world, event)
+    world.random.seed(f"end/{plan.seed}")
+    if world.doomed is not None:
+        _mend(world)
     _traffic(world, 20.0)
+    _expect_repaired(world)
+    world.run(0.001)
+
+
+def _expect_repaired(world: LazyWorld) -> None:
     _expect_working(world, "at the end")
     held = {sa.spi_i + sa.spi_r for sa in world.owner.endpoint.sas.values()} if world.owner is not None else set()
     for peer in world.peers:
@@ -152,24 +187,43 @@ def _play(world: LazyWorld) -> None:
     owner = world.owner
     if owner is None or owner.endpoint.suspects:
         world.record.violation("repair", f"suspects are left: {owner and len(owner.endpoint.suspects)}")
-    world.run(0.001)
 
 
-def _lose(world: LazyWorld) -> None:
-    """Exchanges in quick succession, and a death at any moment of them."""
-    chance = world.random
-    world.synch.delay_s = chance.choice(DELAYS_S)
-    owner = world.owner
-    assert owner is not None
-    for _ in range(chance.randint(1, 12)):
-        chance.choice(WORK)(world, owner)
-        world.inner_packets()
-        world.run(chance.random() * chance.choice((0.01, 0.03, 0.1)))
-    owner.process.acts_left = chance.choice((0, chance.randint(0, 10), chance.randint(0, 60)))
-    for _ in range(chance.randint(1, 3)):
-        chance.choice(WORK)(world, owner)
-    world.run(chance.random() * 0.3)
-    owner.process.kill()
+# What happens
+
+
+def _slow(world: LazyWorld, event: Event) -> None:
+    world.synch.delay_s = event.count / 1000
+
+
+def _doom(world: LazyWorld, event: Event) -> None:
+    """The owner will die at one of its next acts; not where another one has died, and has not been mourned."""
+    if world.doomed is None and world.owner is not None:
+        world.doomed = world.owner
+        world.doomed.process.acts_left = event.count
+
+
+def _die(world: LazyWorld, event: Event) -> None:
+    """If it lives still; and two seconds later all works."""
+    dead = world.doomed or world.owner
+    if dead is None:
+        return
+    dead.process.kill()
+    _survive(world)
+    _expect_working(world, f"{REPAIRED_S} s after the takeover")
+    _mend(world)
+    _traffic(world, 3.0)
+
+
+def _mend(world: LazyWorld) -> None:
+    world.doomed = None
+    peace(world, world.members[0])
+    for node in world.members:
+        restart(world, node)
+
+
+def _worked(work: Fault) -> Act:
+    return lambda world, event: work(world, world.members[event.member])
 
 
 def _survive(world: LazyWorld) -> None:
@@ -199,3 +253,6 @@ def _expect_working(world: LazyWorld, when: str) -> None:
             text = f"{when} the tunnel of {peer.name} does not work: last packet {inbound:.2f}, {outbound:.2f} s ago"
             world.record.violation("repair", text)
     world.run(0.001)
+
+
+ACTS: dict[str, Act] = {DELAY: _slow, DOOM: _doom, DEATH: _die, **{name: _worked(work) for name, work in WORK.items()}}
