@@ -15,6 +15,7 @@ from simulation.lazy import LazyVariant, LazyWorld, judged_lazily
 from simulation.play import judged
 from simulation.power import PowerVariant, PowerWorld
 from simulation.power_cuts import judged_power
+from simulation.variants_giving_back import GIVING_BACK_CHECKERS, GIVING_BACK_VARIANTS, judged_giving_back
 from simulation.variants_handshakes import HANDSHAKE_VARIANTS, HANDSHAKES
 from simulation.variants_lazy import LAZY_VARIANTS
 from simulation.variants_mirrors import MIRROR_VARIANTS, judged_mirrors
@@ -110,6 +111,14 @@ def _all() -> Iterator[Broken]:
             _first_sentence(member.__doc__),
             frozenset(checkers),
             partial(judged_pair, broken),
+        )
+    for gateway in GIVING_BACK_VARIANTS:
+        yield Broken(
+            "pair",
+            spoken(gateway.__name__),
+            _first_sentence(gateway.__doc__),
+            frozenset(GIVING_BACK_CHECKERS),
+            partial(judged_giving_back, gateway=gateway),
         )
 
 
