@@ -101,18 +101,25 @@ def _shrink(screen: Screen, failure: Failure, keep: bool) -> None:
         plan = shrinker.shrink()
     _show(screen, plan)
     if keep:
-        path = REGRESSIONS / f"{plan.level}-{failure.seed}-{failure.checker}.json"
-        path.parent.mkdir(exist_ok=True)
-        path.write_bytes(encode_plan(plan))
-        screen.say(f"kept as {path}: the tests replay it from now on")
+        _keep(screen, plan, found.checker)
+
+
+def _keep(screen: Screen, plan: Plan, checker: str) -> None:
+    path = REGRESSIONS / f"{plan.level}-{plan.seed}-{checker}.json"
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(encode_plan(plan))
+    screen.say(f"kept as {path}: the tests replay it from now on")
 
 
 def _one(screen: Screen, arguments: argparse.Namespace) -> int:
-    """One seed, told whole; shrunk where it fails and ``--keep`` or ``--shrink`` ask for it."""
+    """One seed, told whole; where it fails it is shrunk, unless by ``--shrink 0``, and kept with ``--keep``.  What
+    broken members do is not kept: it would fail for ever."""
     plan = _plan_of((arguments.level or ["full"])[0], arguments.seed, arguments.variant)
     found = finding(plan)
     if found is not None and arguments.shrink:
         plan = Shrinker(plan, found).shrink()
+    if found is not None and arguments.keep and plan.variant == SOUND:
+        _keep(screen, plan, found.checker)
     return _show(screen, plan)
 
 
