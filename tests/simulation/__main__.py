@@ -86,17 +86,14 @@ def _variants(screen: Screen, pool: Pool, levels: tuple[str, ...], arguments: ar
     return missed
 
 
-def _plan_of(level: str, seed: int, variant: str = SOUND) -> Plan | None:
-    draw = LEVELS[level].draw
-    if draw is None:
-        return None
-    return msgspec.structs.replace(draw(seed, faults_of(level, variant)), variant=variant)
+def _plan_of(level: str, seed: int, variant: str = SOUND) -> Plan:
+    return msgspec.structs.replace(LEVELS[level].draw(seed, faults_of(level, variant)), variant=variant)
 
 
 def _shrink(screen: Screen, failure: Failure, keep: bool) -> None:
     plan = _plan_of(failure.level, failure.seed)
-    found = finding(plan) if plan is not None else None
-    if plan is None or found is None:
+    found = finding(plan)
+    if found is None:
         screen.say(f"seed {failure.seed}, level {failure.level} cannot be shrunk: {failure.text}")
         return
     with screen.progress(f"shrinking seed {failure.seed}", None) as progress:
@@ -104,21 +101,25 @@ def _shrink(screen: Screen, failure: Failure, keep: bool) -> None:
         plan = shrinker.shrink()
     _show(screen, plan)
     if keep:
-        path = REGRESSIONS / f"{plan.level}-{failure.seed}-{failure.checker}.json"
-        path.parent.mkdir(exist_ok=True)
-        path.write_bytes(encode_plan(plan))
-        screen.say(f"kept as {path}: the tests replay it from now on")
+        _keep(screen, plan, found.checker)
+
+
+def _keep(screen: Screen, plan: Plan, checker: str) -> None:
+    path = REGRESSIONS / f"{plan.level}-{plan.seed}-{checker}.json"
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(encode_plan(plan))
+    screen.say(f"kept as {path}: the tests replay it from now on")
 
 
 def _one(screen: Screen, arguments: argparse.Namespace) -> int:
-    """One seed, told whole; shrunk where it fails and ``--keep`` or ``--shrink`` ask for it."""
+    """One seed, told whole; where it fails it is shrunk, unless by ``--shrink 0``, and kept with ``--keep``.  What
+    broken members do is not kept: it would fail for ever."""
     plan = _plan_of((arguments.level or ["full"])[0], arguments.seed, arguments.variant)
-    if plan is None:
-        screen.say("this level has no plans")
-        return 2
     found = finding(plan)
     if found is not None and arguments.shrink:
         plan = Shrinker(plan, found).shrink()
+    if found is not None and arguments.keep and plan.variant == SOUND:
+        _keep(screen, plan, found.checker)
     return _show(screen, plan)
 
 

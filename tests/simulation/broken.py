@@ -11,9 +11,13 @@ from ipsecha.cluster.pair import PairMember
 from ipsecha.ike.endpoint import IkeEndpoint
 from simulation import boundaries
 from simulation.full_variants import FULL_VARIANTS
+from simulation.lazy import LazyVariant, LazyWorld, judged_lazily
 from simulation.play import judged
-from simulation.power import PowerVariant, judged_power
+from simulation.power import PowerVariant, PowerWorld
+from simulation.power_cuts import judged_power
+from simulation.variants_giving_back import GIVING_BACK_CHECKERS, GIVING_BACK_VARIANTS, judged_giving_back
 from simulation.variants_handshakes import HANDSHAKE_VARIANTS, HANDSHAKES
+from simulation.variants_lazy import LAZY_VARIANTS
 from simulation.variants_mirrors import MIRROR_VARIANTS, judged_mirrors
 from simulation.variants_pair import PAIR_VARIANTS, judged_pair, spoken
 from simulation.variants_power import POWER_VARIANTS
@@ -68,7 +72,11 @@ def _handshakes(seed: int, variant: Variant) -> World:
     return boundaries.replayed(boundaries.draw(seed, ("crash",), HANDSHAKES), variant)
 
 
-def _powered(seed: int, variant: PowerVariant) -> World:
+def _lazily(seed: int, variant: LazyVariant) -> LazyWorld:
+    return judged_lazily(seed, variant)
+
+
+def _powered(seed: int, variant: PowerVariant) -> PowerWorld:
     return judged_power(seed, variant)
 
 
@@ -83,6 +91,8 @@ def _all() -> Iterator[Broken]:
         yield Broken("boundaries", name, _what(variant), frozenset(checkers), partial(_handshakes, variant=variant))
     for name, (powered, checkers) in POWER_VARIANTS.items():
         yield Broken("power", name, _what_of_power(powered), frozenset(checkers), partial(_powered, variant=powered))
+    for name, (hasty, checkers) in LAZY_VARIANTS.items():
+        yield Broken("lazy", name, _what(hasty), frozenset(checkers), partial(_lazily, variant=hasty))
     for one in WITNESS_VARIANTS:
         yield Broken("witness", one.name, _first_sentence(one.what), one.checkers, partial(judged_witnessed, one))
     for mirrored in MIRROR_VARIANTS:
@@ -101,6 +111,14 @@ def _all() -> Iterator[Broken]:
             _first_sentence(member.__doc__),
             frozenset(checkers),
             partial(judged_pair, broken),
+        )
+    for gateway in GIVING_BACK_VARIANTS:
+        yield Broken(
+            "pair",
+            spoken(gateway.__name__),
+            _first_sentence(gateway.__doc__),
+            frozenset(GIVING_BACK_CHECKERS),
+            partial(judged_giving_back, gateway=gateway),
         )
 
 

@@ -3,30 +3,31 @@ way.  Two seconds after each takeover every tunnel works in both directions: wha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable, Container, Sequence
+from dataclasses import dataclass
 
 from ike_lost import SUPPORT
-from ipsecha.ike import repair, window
 from ipsecha.ike.endpoint import IkeEndpoint
 from ipsecha.ike.flags import LEAVING, OPEN
-from ipsecha.model.records import Exchange, ExchangeKind, IkeSa, decode_record, encode_record
-from ipsecha.wire.chain import RawPayload
-from simulation.faults import check_liveness, peace, rekey_children, rekey_ike, restart
+from ipsecha.model.records import IkeSa
+from simulation.faults import Fault, check_liveness, peace, rekey_children, rekey_ike, restart
 from simulation.gateways import MemberNode
 from simulation.keyring import Keyring
-from simulation.play import LARGEST_GAP
+from simulation.plan import ALL, EITHER, HEIR, PACKETS, Drawing, Event, Plan
+from simulation.play import LARGEST_GAP, last_lines, watched
 from simulation.record import Record
-from simulation.violation import Violation
 from simulation.world import Variant, World
 
+LEVEL = "lazy"
 REPAIRED_S = 2.0
 ROUNDS = 3
-LINES = 150
 PATIENCE_S, REPEATED_S = 3.0, 8.0
-DELAYS_S = (0.03, 0.1, 0.25)
-WORK = (*[check_liveness] * 6, *[rekey_children] * 3, rekey_ike)
+DELAY = f"{ALL}the channel takes {{count}} ms"
+DOOM = f"{HEIR}dies at its act {{count}} from here"
+DEATH = f"{HEIR}is dead by now; two seconds later all works"
+DELAYS_MS = (30, 100, 250)
+WORK = {f"{EITHER}{work.__name__}": work for work in (check_liveness, rekey_children, rekey_ike)}
+OFTEN = tuple(name for name, weight in zip(WORK, (6, 3, 1), strict=True) for _ in range(weight))
 
 
 @dataclass
@@ -34,7 +35,6 @@ class LazyVariant(Variant):
     """``plain``: peers do not support RFC 6311, whatever the seed says."""
 
     plain: bool = False
-    prepare: Any = field(default=lambda node: None)
 
 
 class LazyRecord(Record):
@@ -81,10 +81,10 @@ class LazyRecord(Record):
 
 
 class LazyWorld(World):
-    def __init__(self, seed: int, variant: LazyVariant | None = None) -> None:
+    def __init__(self, seed: int, variant: LazyVariant | None = None, peers: int = 0) -> None:
         self.lazy_variant = variant or LazyVariant()
         inner = Variant(self.lazy_variant.name, self.lazy_variant.member, self.lazy_variant.endpoint, self._prepare, ())
-        super().__init__(seed, inner)
+        super().__init__(seed, inner, peers)
         learning = self.record.learning
         self.record: LazyRecord = LazyRecord(self)
         self.record.learning = learning
@@ -94,6 +94,7 @@ class LazyWorld(World):
             site.ike_rekey_s = 14400.0  # by the work alone, so that there is time to see what came of it
             site.child_rekey_s = 3600.0
         self.taken_at = 0.0
+        self.doomed: MemberNode | None = None  # who is to die soon, or has died and is not back
 
     def start(self, peers_after_s: tuple[float, ...] = (0.5,)) -> None:
         super().start(peers_after_s)
@@ -125,29 +126,59 @@ class LazyWorld(World):
         return next((node for node in self.members if node.process.alive and node.member.owns), None)
 
 
+Act = Callable[[LazyWorld, Event], None]
+
+
+def draw(seed: int, faults: Sequence[str] = ()) -> Plan:
+    """What happens in the world of a seed.  This level knows one fault, whatever is asked for."""
+    drawing = Drawing(LEVEL, seed)
+    chance = drawing.chance
+    for _ in range(ROUNDS):
+        drawing.event(DELAY, count=chance.choice(DELAYS_MS))
+        for _ in range(chance.randint(1, 12)):
+            drawing.event(chance.choice(OFTEN))
+            drawing.event(PACKETS, count=1)
+            drawing.pause(chance.random() * chance.choice((0.01, 0.03, 0.1)))
+        drawing.event(DOOM, count=chance.choice((0, chance.randint(0, 10), chance.randint(0, 60))))
+        for _ in range(chance.randint(1, 3)):
+            drawing.event(chance.choice(OFTEN))
+        drawing.pause(chance.random() * 0.3)
+        drawing.event(DEATH)
+    return Plan(LEVEL, seed, tuple(drawing.events))
+
+
 def judged_lazily(seed: int, variant: LazyVariant | None = None) -> LazyWorld:
     """The world of a seed after a whole run.  Raises Violation with the end of its trace."""
-    world = LazyWorld(seed, variant)
-    try:
-        _play(world)
-    except Violation as violation:
-        violation.add_note("\n".join([f"lazy seed {seed}", *world.record.lines[-LINES:]]))
-        raise
-    return world
+    return replayed(draw(seed), variant)
 
 
-def _play(world: LazyWorld) -> None:
+def replayed(
+    plan: Plan, variant: LazyVariant | None = None, watch: Callable[[World], Callable[[], str]] = last_lines
+) -> LazyWorld:
+    """The world of a plan after a whole run.  Raises Violation with what ``watch`` has seen of it as its note."""
+    return watched(LazyWorld(plan.seed, variant, plan.peers), plan, _play, watch)
+
+
+def _play(world: LazyWorld, plan: Plan) -> None:
     world.start()
     _traffic(world, 3.0)
-    for _ in range(ROUNDS):
-        _lose(world)
-        _survive(world)
-        _expect_working(world, f"{REPAIRED_S} s after the takeover")
-        peace(world, world.members[0])
-        for node in world.members:
-            restart(world, node)
-        _traffic(world, 3.0)
+    for event in plan.events:
+        world.run(event.pause_s)
+        world.random.seed(event.chance)
+        if event.what == PACKETS:
+            world.inner_packets(event.count)
+            continue
+        world.record.note("", f"--- {event}")
+        ACTS[event.what](world, event)
+    world.random.seed(f"end/{plan.seed}")
+    if world.doomed is not None:
+        _mend(world)
     _traffic(world, 20.0)
+    _expect_repaired(world)
+    world.run(0.001)
+
+
+def _expect_repaired(world: LazyWorld) -> None:
     _expect_working(world, "at the end")
     held = {sa.spi_i + sa.spi_r for sa in world.owner.endpoint.sas.values()} if world.owner is not None else set()
     for peer in world.peers:
@@ -156,24 +187,43 @@ def _play(world: LazyWorld) -> None:
     owner = world.owner
     if owner is None or owner.endpoint.suspects:
         world.record.violation("repair", f"suspects are left: {owner and len(owner.endpoint.suspects)}")
-    world.run(0.001)
 
 
-def _lose(world: LazyWorld) -> None:
-    """Exchanges in quick succession, and a death at any moment of them."""
-    chance = world.random
-    world.synch.delay_s = chance.choice(DELAYS_S)
-    owner = world.owner
-    assert owner is not None
-    for _ in range(chance.randint(1, 12)):
-        chance.choice(WORK)(world, owner)
-        world.inner_packets()
-        world.run(chance.random() * chance.choice((0.01, 0.03, 0.1)))
-    owner.process.acts_left = chance.choice((0, chance.randint(0, 10), chance.randint(0, 60)))
-    for _ in range(chance.randint(1, 3)):
-        chance.choice(WORK)(world, owner)
-    world.run(chance.random() * 0.3)
-    owner.process.kill()
+# What happens
+
+
+def _slow(world: LazyWorld, event: Event) -> None:
+    world.synch.delay_s = event.count / 1000
+
+
+def _doom(world: LazyWorld, event: Event) -> None:
+    """The owner will die at one of its next acts; not where another one has died, and has not been mourned."""
+    if world.doomed is None and world.owner is not None:
+        world.doomed = world.owner
+        world.doomed.process.acts_left = event.count
+
+
+def _die(world: LazyWorld, event: Event) -> None:
+    """If it lives still; and two seconds later all works."""
+    dead = world.doomed or world.owner
+    if dead is None:
+        return
+    dead.process.kill()
+    _survive(world)
+    _expect_working(world, f"{REPAIRED_S} s after the takeover")
+    _mend(world)
+    _traffic(world, 3.0)
+
+
+def _mend(world: LazyWorld) -> None:
+    world.doomed = None
+    peace(world, world.members[0])
+    for node in world.members:
+        restart(world, node)
+
+
+def _worked(work: Fault) -> Act:
+    return lambda world, event: work(world, world.members[event.member])
 
 
 def _survive(world: LazyWorld) -> None:
@@ -205,74 +255,4 @@ def _expect_working(world: LazyWorld, when: str) -> None:
     world.run(0.001)
 
 
-# Broken on purpose
-
-
-def _suspects_not_marked(node: MemberNode) -> None:
-    """The records do not say that an SA is open."""
-    commit = node.gateway.output._commit
-
-    def closed(changes: list[tuple[bytes, bytes | None]]) -> int:
-        return commit([(key, _unmarked(data) if data is not None and len(key) == 8 else data) for key, data in changes])
-
-    node.gateway.output._commit = closed
-
-
-def _unmarked(data: bytes) -> bytes:
-    sa = decode_record(data)
-    sa.flags &= ~OPEN
-    return encode_record(sa)
-
-
-def _opened_without_ack(node: MemberNode) -> None:
-    """The first step of an SA leaves at once, too: the backup may not know that it is open."""
-    output = node.gateway.output
-    leaves = output._leaves_at_once  # type: ignore[attr-defined]
-
-    def hasty(step: Any, prompt: bool, opening: list[Any], now: float) -> bool:
-        known = leaves(step, prompt, opening, now)
-        return known or all(isinstance(sa, IkeSa) for sa in step.changed.values())
-
-    output._leaves_at_once = hasty  # type: ignore[attr-defined]
-
-
-def _suspects_not_repaired(node: MemberNode) -> None:
-    """The new owner does not look after its suspects."""
-    adopt = node.endpoint.put_into_tables
-
-    def trusting(sa: IkeSa) -> None:
-        adopt(sa)
-        node.endpoint.suspects.clear()
-
-    node.endpoint.put_into_tables = trusting  # type: ignore[method-assign]
-
-
-def _no_evidence(node: MemberNode) -> None:
-    """Requests of the peer that are ahead are dropped, as on any other SA."""
-    node.endpoint.repairs.may_be_ahead = lambda *arguments: False  # type: ignore[method-assign,assignment]
-
-
-def _any_answer(node: MemberNode) -> None:
-    """Whatever answers a probe ends the repair: the answer to a lost request, too, also if somebody plays it back."""
-
-    def settle(endpoint: IkeEndpoint, sa: IkeSa, exchange: Exchange, payloads: list[RawPayload], now: float) -> None:
-        exchange.request = ()
-        window.clear_exchange(endpoint, sa)
-        repair._settle(endpoint, sa, now)
-
-    node.endpoint.response_handlers = {**node.endpoint.response_handlers, ExchangeKind.PROBE: settle}
-
-
-Prepare = Callable[[MemberNode], None]
-
-VARIANTS: dict[str, tuple[LazyVariant, set[str]]] = {
-    name: (LazyVariant(name, prepare=prepare, plain=True), checkers)
-    for name, prepare, checkers in (
-        ("suspects-not-marked", _suspects_not_marked, {"commit", "I4", "repair"}),
-        ("opened-without-ack", _opened_without_ack, {"commit", "I4", "repair"}),
-        ("suspects-not-repaired", _suspects_not_repaired, {"I4", "repair", "commit"}),
-        ("any-answer", _any_answer, {"I4", "repair"}),
-        ("no-evidence", _no_evidence, {"I4", "repair"}),
-    )
-}
-"""By name: what is broken, and the checkers that may be the first to notice."""
+ACTS: dict[str, Act] = {DELAY: _slow, DOOM: _doom, DEATH: _die, **{name: _worked(work) for name, work in WORK.items()}}

@@ -28,15 +28,15 @@ import mirror_faults
 import witness_world
 from cluster_world import World as ModelWorld
 from ipsecha.cluster.pair import PairMember
-from simulation import boundaries, play
+from simulation import boundaries, lazy, play, power_cuts
 from simulation.full_variants import FULL_VARIANTS
-from simulation.lazy import judged_lazily
 from simulation.narrator import narrated
 from simulation.plan import Plan
-from simulation.power import judged_power
 from simulation.third_box import witnessed
+from simulation.variants_lazy import LAZY_VARIANTS
 from simulation.variants_mirrors import MIRROR_VARIANTS
 from simulation.variants_pair import PAIR_VARIANTS, kinds_of, spoken
+from simulation.variants_power import POWER_VARIANTS
 from simulation.variants_witness import WITNESS_VARIANTS
 from simulation.violation import Violation
 from simulation.world import Variant, World
@@ -66,8 +66,8 @@ class Level(NamedTuple):
 
     share: int
     judge: Callable[[int], Outcome]
-    draw: Callable[[int, Sequence[str]], Plan] | None = None
-    replay: Callable[[Plan, bool], Outcome] | None = None
+    draw: Callable[[int, Sequence[str]], Plan]
+    replay: Callable[[Plan, bool], Outcome]
 
 
 def _replay_pair(plan: Plan, whole: bool = False) -> Outcome:
@@ -154,8 +154,14 @@ def _replay_trio(plan: Plan, whole: bool = False) -> Outcome:
     return _traced(play.replayed(plan, witnessed(), narrated if whole else play.last_lines))
 
 
-def _judge_power(seed: int) -> Outcome:
-    return _outcome(judged_power(seed))
+def _replay_power(plan: Plan, whole: bool = False) -> Outcome:
+    variant = None if plan.variant == SOUND else POWER_VARIANTS[plan.variant][0]
+    return _traced(power_cuts.replayed(plan, variant, narrated if whole else play.last_lines))
+
+
+def _replay_lazy(plan: Plan, whole: bool = False) -> Outcome:
+    variant = None if plan.variant == SOUND else LAZY_VARIANTS[plan.variant][0]
+    return _traced(lazy.replayed(plan, variant, narrated if whole else play.last_lines))
 
 
 LEVELS: dict[str, Level] = {
@@ -171,10 +177,10 @@ LEVELS: dict[str, Level] = {
         _replay_mirrors,
     ),
     "boundaries": Level(250, lambda seed: _walked(boundaries.draw(seed)).outcome, boundaries.draw, _replay_walk),
-    "power": Level(5, _judge_power),
+    "power": Level(5, lambda seed: _outcome(power_cuts.judged_power(seed)), power_cuts.draw, _replay_power),
     "full": Level(12, lambda seed: _outcome(play.judged(seed)), play.draw, _replay_full),
     "trio": Level(5, lambda seed: _outcome(play.judged(seed, witnessed())), _draw_trio, _replay_trio),
-    "lazy": Level(3, lambda seed: _outcome(judged_lazily(seed))),
+    "lazy": Level(3, lambda seed: _outcome(lazy.judged_lazily(seed)), lazy.draw, _replay_lazy),
 }
 
 
@@ -186,9 +192,7 @@ def level_of(seed: int) -> str:
 
 def replay(plan: Plan, whole: bool = False) -> Outcome:
     """Play a plan.  Raises Violation; KeyError for a level or variant that does not exist."""
-    play_it = LEVELS[plan.level].replay
-    assert play_it is not None, "a plan comes from a level that has plans"
-    return play_it(plan, whole)
+    return LEVELS[plan.level].replay(plan, whole)
 
 
 def faults_of(level: str, variant: str) -> tuple[str, ...]:
@@ -199,4 +203,6 @@ def faults_of(level: str, variant: str) -> tuple[str, ...]:
         return next((broken.faults for broken in WITNESS_VARIANTS if broken.name == variant), ())
     if level in (mirror_faults.LEVEL, mirror_faults.WITNESSED_LEVEL):
         return next((one.faults for one in MIRROR_VARIANTS if (one.level, one.name) == (level, variant)), ())
+    if level == power_cuts.LEVEL:
+        return power_cuts.kinds_of(POWER_VARIANTS[variant][0]) if variant in POWER_VARIANTS else ()
     return FULL_VARIANTS[variant][0].faults if variant in FULL_VARIANTS else ()

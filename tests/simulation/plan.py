@@ -13,6 +13,9 @@ PROOF = "proof"
 IN_SYNC = "in sync"
 HEIR = "heir "
 """Begins what befalls whoever owns by then."""
+ALL, EITHER = "all: ", "either side: "
+"""Begin what befalls the whole cluster, and what the owner, a peer or both do.  In the name of an event ``{count}``
+stands for its count."""
 CHANCE = 1 << 32
 
 
@@ -33,11 +36,14 @@ class Event(msgspec.Struct, frozen=True, omit_defaults=True):
             return "everything works"
         if self.what == IN_SYNC:
             return "all start again; there is a backup in sync"
-        if self.what.startswith(HEIR):
-            return f"the owner: {self.what.removeprefix(HEIR)}"
+        what = self.what.replace("{count}", str(self.count)).replace("_", " ")
+        if what.startswith(HEIR):
+            return f"the owner: {what.removeprefix(HEIR)}"
+        if what.startswith((ALL, EITHER)):
+            return what
         if ": " in self.what:
             return f"{self.what}, at act {self.count} of {'the backup' if self.member else 'the owner'}"
-        return f"{'abcd'[self.member]}: {self.what.replace('_', ' ')}"
+        return f"{'abcd'[self.member]}: {what}"
 
 
 class Plan(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 from ipsecha.cluster.commit_log import BackupState
 from ipsecha.cluster.pair import Role
@@ -15,6 +16,7 @@ from simulation.violation import Violation
 from simulation.watches import Watches
 from simulation.world import Variant, World
 
+W = TypeVar("W", bound=World)
 LEVEL = "full"
 ROUNDS = 22
 LINES = 120
@@ -178,10 +180,16 @@ def replayed(
     plan: Plan, variant: Variant | None = None, watch: Callable[[World], Callable[[], str]] = last_lines
 ) -> World:
     """The world of a plan after a whole run.  Raises Violation with what ``watch`` has seen of it as its note."""
-    world = World(plan.seed, variant, plan.peers)
+    return watched(World(plan.seed, variant, plan.peers), plan, play, watch)
+
+
+def watched(
+    world: W, plan: Plan, play_it: Callable[[W, Plan], None], watch: Callable[[World], Callable[[], str]] = last_lines
+) -> W:
+    """A world after a whole run.  Raises Violation with what ``watch`` has seen of it as its note."""
     seen, watches = watch(world), Watches(world)
     try:
-        play(world, plan)
+        play_it(world, plan)
         watches.end()
     except Violation as violation:
         violation.add_note(f"seed {plan.seed}\n{seen()}")

@@ -1,7 +1,7 @@
 """Worlds in which the power fails: both members die at once, at any moment, and come back with what is on their disks.
 
-Disks are slow, tear what was being written, refuse writes, or are lost.  Members come back both, one after the other,
-or one alone.  Afterwards the same record judges as before: it has seen each number of each SA, and knows them again.
+Disks are slow, tear what was being written, refuse writes, or are lost.  Afterwards the same record judges as before:
+it has seen each number of each SA, and knows them again.  What happens in these worlds: ``power_cuts.py``.
 """
 
 from __future__ import annotations
@@ -19,63 +19,27 @@ from ipsecha.gateway.state_file import StateFile
 from ipsecha.ipsec import durable
 from ipsecha.model.errors import ClusterError
 from ipsecha.model.records import IkeSa
-from simulation import play
 from simulation.disks import SimulatedDisk
-from simulation.faults import (
-    break_channel,
-    burst,
-    check_liveness,
-    crash,
-    delete_children,
-    hang,
-    peace,
-    rekey_children,
-    rekey_ike,
-    replay,
-    restart,
-    slow_channel,
-    switchover,
-)
 from simulation.gateways import MemberNode
 from simulation.keyring import Keyring
 from simulation.lazy import LazyRecord
 from simulation.third_box import ThirdBox, witnessed
-from simulation.violation import Violation
-from simulation.watches import Watches
 from simulation.world import Variant, World
 
 KEY = bytes(range(32))
 WAIT_S = 4.0
 """For so long a member waits for its partner."""
-BACK_S = 3.0
-"""So long after both are back, with intact disks, an owner has the SAs that it had saved."""
-LINES = 150
 SMALL = {"INBOUND_RESERVE": 24, "OUTBOUND_RESERVE": 64, "RESERVE_S": 0.5, "MARGIN_IN": 4}
 """So that a burst goes beyond a bound before the disk knows of the next one."""
 
 
-def bounce(world: World, node: MemberNode) -> None:
-    """A process dies and is there again before anybody has noticed."""
-    node.process.kill()
-    world.timeline.at(world.random.choice((0.0, 0.002, 0.02)), restart, world, node)
-
-
-FAULTS = (crash, bounce, hang, break_channel, slow_channel, switchover)
-WORK = (burst, burst, rekey_children, rekey_ike, check_liveness, delete_children, replay)
-
-
 @dataclass
 class PowerVariant(Variant):
-    """``read``: how a file is read back; ``trusted``: whatever the partner says.  Then what happens, and how often:
-    ``witness`` None: as the seed says."""
+    """``read``: how a file is read back; ``trusted``: whatever the partner says; ``witness`` None: as the seed says."""
 
     read: Callable[[bytes, bytes], journal.Saved] = journal.read_saved
     trusted: bool = False
     witness: bool | None = None
-    latencies_s: tuple[float, ...] = (0.002, 0.005, 0.03, 0.3, 2.0)
-    failure_chances: tuple[float, ...] = (0.0, 0.0, 0.0, 0.2)
-    lost_chance: float = 0.15
-    rounds: int = 3
     story: Callable[[PowerWorld], None] | None = None  # instead of what the seed would have happen
 
 
@@ -110,13 +74,13 @@ class QuietBox(ThirdBox):
 
 
 class PowerWorld(World):
-    def __init__(self, seed: int, variant: PowerVariant | None = None) -> None:
+    def __init__(self, seed: int, variant: PowerVariant | None = None, peers: int = 0) -> None:
         self.power_variant = variant or PowerVariant()
         self.has_witness = bool(seed % 2) if self.power_variant.witness is None else self.power_variant.witness
         inner = self.power_variant
         self.witnessed = witnessed(inner.name, inner.member)
         member = self.witnessed.member if self.has_witness else inner.member
-        super().__init__(seed, Variant(inner.name, member, inner.endpoint, self._prepare))
+        super().__init__(seed, Variant(inner.name, member, inner.endpoint, self._prepare), peers)
         learning = self.record.learning
         self.record: PowerRecord = PowerRecord(self)
         self.record.learning = learning
@@ -124,7 +88,8 @@ class PowerWorld(World):
         self.disks = [SimulatedDisk(self, name) for name in "ab"]
         self.expected: set[bytes] = set()  # SPIs of IKE SAs that are on the disk of whoever was owner
         self.restored = 0
-        self.cuts = 0
+        self.dark = False  # there is no power
+        self.disk_lost = False  # since the power failed
         if self.has_witness:
             self.third_box = QuietBox(self, Ledger)
 
@@ -160,7 +125,7 @@ class PowerWorld(World):
 
     def cut_power(self) -> None:
         """Everything of the cluster stops at this moment."""
-        self.cuts += 1
+        self.dark, self.disk_lost = True, False
         self.record.note("", "--- the power fails")
         for node in self.members:
             node.host.up = False
@@ -181,22 +146,6 @@ class PowerWorld(World):
             return None
 
 
-def judged_power(seed: int, variant: PowerVariant | None = None) -> PowerWorld:
-    """The world of a seed after a whole run.  Raises Violation with the end of its trace."""
-    with small_reserves():
-        world = PowerWorld(seed, variant)
-        watches = Watches(world)
-        try:
-            _play(world)
-            watches.end()
-        except Violation as violation:
-            violation.add_note("\n".join([f"power seed {seed}", *world.record.lines[-LINES:]]))
-            raise
-        finally:
-            watches.close()
-    return world
-
-
 @contextmanager
 def small_reserves() -> Iterator[None]:
     with ExitStack() as stack:
@@ -206,133 +155,8 @@ def small_reserves() -> Iterator[None]:
         yield
 
 
-def _play(world: PowerWorld) -> None:
-    chance = world.random
-    world.start()
-    traffic(world, 2.5)
-    if world.power_variant.story is not None:
-        world.power_variant.story(world)
-    for _ in range(0 if world.power_variant.story is not None else world.power_variant.rounds):
-        _trouble(world)
-        _fail(world)
-        _return(world)
-        if chance.random() < 0.7:
-            for disk in world.disks:
-                disk.failure_chance, disk.latency_s = 0.0, 0.005
-        traffic(world, chance.choice((0.0, 0.6, 3.0)))
-        if chance.random() < 0.6:
-            peace(world, world.members[0])
-            for node in world.members:
-                restart(world, node)
-            traffic(world, 3.0)
-    for disk in world.disks:
-        disk.failure_chance, disk.latency_s = 0.0, 0.005
-    play.settle(world)
-
-
 def traffic(world: World, seconds: float) -> None:
     end = world.time + seconds
     while world.time < end:
         world.inner_packets(world.random.choice((1, 1, 2, 12)))
         world.run(0.05)
-
-
-def _trouble(world: PowerWorld) -> None:
-    """What happens before: work, bursts, changes of ownership, disks that are slow or fail."""
-    chance, variant = world.random, world.power_variant
-    for disk in world.disks:
-        disk.latency_s = chance.choice(variant.latencies_s)
-        disk.failure_chance = chance.choice(variant.failure_chances)
-    acts = (*WORK, *FAULTS) if chance.random() < 0.5 else WORK
-    for _ in range(chance.randint(0, 6)):
-        act, node = chance.choice(acts), chance.choice(world.members)
-        if act in FAULTS or node.process.alive:
-            world.record.note(node.name, f"--- {act.__name__}")
-            act(world, node)
-        world.inner_packets(chance.choice((1, 8, 30)))
-        world.run(chance.random() * chance.choice((0.01, 0.2, 0.8)))
-        if chance.random() < 0.5:
-            restart(world, node)
-    if chance.random() < 0.5:
-        traffic(world, chance.random())
-
-
-def _fail(world: PowerWorld) -> None:
-    """At once, or between any two acts of one of them."""
-    chance = world.random
-    cuts = world.cuts
-    if chance.random() < 0.7:
-        process = chance.choice(world.members).process
-        process.acts_left, process.boundary = (
-            chance.choice((chance.randint(0, 8), chance.randint(0, 120))),
-            world.cut_power,
-        )
-        for _ in range(6):
-            world.inner_packets(chance.choice((1, 10, 30)))
-            chance.choice(WORK)(world, world.members[0])
-            world.run(chance.random() * 0.2)
-            if world.cuts > cuts:
-                break
-    if world.cuts == cuts:
-        world.cut_power()
-
-
-def _return(world: PowerWorld) -> None:
-    """Both, one late, one alone, or with one disk lost."""
-    chance = world.random
-    lost = chance.random() < world.power_variant.lost_chance
-    if lost:
-        chance.choice(world.disks).lose()
-    for disk in world.disks:
-        disk.latency_s = chance.choice(world.power_variant.latencies_s[:4])
-        disk.failure_chance = chance.choice((0.0,) * 6 + (0.3,))
-    fails = any(disk.failure_chance for disk in world.disks)
-    expected = None if lost or fails else _expected(world)
-    _excuse_what_was_not_saved(world, expected)
-    world.run(chance.random() * chance.choice((0.1, 1.0)))
-    first = chance.choice(world.members)
-    second = world.members[1 - first.index]
-    restart(world, first)  # unless it is back by itself, after a fault from before
-    how = chance.choice(("together", "together", "late", "alone"))
-    if how == "late":
-        traffic(world, chance.random() * (WAIT_S - 1.0))
-    if how != "alone":
-        restart(world, second)
-    began = world.time
-    while world.owner is None and world.time < began + WAIT_S + 3.0:
-        world.run(0.02)
-    if world.owner is None and how == "alone" and world.has_witness:
-        return  # without records nobody begins alone beside a witness that knows of an owner
-    if world.owner is None:
-        world.record.violation("stuck", f"nobody is owner {world.time - began:.1f} s after the power is back")
-    back_s = BACK_S + max(disk.latency_s for disk in world.disks)  # a file is used up before it is used
-    if how != "alone" and expected is not None and (world.record.lost_at >= began or world.time > began + back_s):
-        world.record.violation("lost", f"{'ab'[expected]} had saved its SAs, and they are not used")
-    world.run(0.0)
-
-
-def _expected(world: PowerWorld) -> int | None:
-    """Who is to be owner again: of two members with files, the one with the latest, an owner's, if the witness has
-    heard of none that is later still."""
-    saved = [world.saved_by(index) for index in (0, 1)]
-    told = world.third_box.ledger.line.epoch if world.has_witness else 0
-    for index in (0, 1):
-        mine, theirs = saved[index], saved[1 - index]
-        if (
-            mine is not None
-            and theirs is not None
-            and mine.opening.owner
-            and max(theirs.opening.epoch, told) <= mine.opening.epoch
-        ):
-            return index
-    return None
-
-
-def _excuse_what_was_not_saved(world: PowerWorld, expected: int | None) -> None:
-    """What happened in the last moments is on no disk: an IKE SA made then is lost, for all that its peer knows."""
-    saved = world.saved_by(expected) if expected is not None else None
-    known = set(saved.records) if saved is not None else set()
-    for peer in world.peers:
-        held = {sa.spi_r if sa.initiator else sa.spi_i for sa in peer.endpoint.sas.values()}
-        if not held <= known:
-            world.excuse(peer.site)

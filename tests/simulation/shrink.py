@@ -11,6 +11,8 @@ from simulation.levels import replay
 from simulation.plan import PACKETS, Plan, without
 from simulation.violation import Violation
 
+SOME_PEERS = ("full", "trio", "power", "lazy")
+"""Levels whose worlds have one peer or more."""
 RUNS = 600
 """At most so many runs: what is left then is small enough to read."""
 
@@ -58,7 +60,7 @@ class Shrinker:
         return True
 
     def _fewer_peers(self) -> bool:
-        if self.plan.level not in ("full", "trio") or self.plan.peers == 1:
+        if self.plan.level not in SOME_PEERS or self.plan.peers == 1:
             return False
         return any(self._fails(msgspec.structs.replace(self.plan, peers=peers)) for peers in (1, 2))
 

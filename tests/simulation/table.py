@@ -17,7 +17,7 @@ CHECKERS_OF = {
     "I1-nonce.md": {"I1"},
     "I2-outbound.md": {"I2"},
     "I3-inbound.md": {"I3"},
-    "I4-message-ids.md": {"I4", "commit", "acks", "lost"},
+    "I4-message-ids.md": {"I4", "commit", "acks", "lost", "repair"},
     "I5-ownership.md": {"I5", "seat", "alone", "stuck"},
     "I6-secrets.md": {"I6"},
     "I7-denial-of-service.md": {"I7"},

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from simulation.broken import BROKEN
-from simulation.table import BEGIN, CHECKERS_OF, END, INVARIANTS, caught, rows
+from simulation.table import BEGIN, CHECKERS_OF, END, INVARIANTS, PAGE, caught, rows
 
 CLASSICAL = (
     "no-output-commit",
@@ -31,6 +31,12 @@ def test_the_table_names_checkers_that_may_be_first() -> None:
     for level, name, _, checker, seeds in rows():
         assert checker in BROKEN[f"{level}/{name}"].checkers
         assert seeds > 0
+
+
+def test_every_checker_that_finds_one_is_explained() -> None:
+    table = PAGE.read_text().partition("| checker | finds | in |\n")[2].partition("\n\n")[0]
+    explained = {line.split("|")[1].strip() for line in table.splitlines()}
+    assert {checker for one in BROKEN.values() for checker in one.checkers} <= explained
 
 
 @pytest.mark.parametrize("page", CHECKERS_OF)

@@ -14,8 +14,6 @@ from simulation.faults import check_liveness
 from simulation.gateways import MemberNode
 from simulation.power import PowerVariant, PowerWorld, traffic
 
-SLOW = (0.005, 0.3, 2.0)
-
 
 def _bounds_not_enforced(node: MemberNode) -> None:
     """Bounds are written, and numbers go beyond them."""
@@ -146,6 +144,20 @@ def _unseen_takeover(world: PowerWorld) -> None:
     _return(world)
 
 
+def _goes_on_while_it_writes(world: PowerWorld) -> None:
+    """Bursts go beyond a bound while the next one is being written, and the power fails before it is."""
+    until_owned(world)
+    for disk in world.disks:
+        disk.latency_s = 2.0
+    for _ in range(20):
+        world.inner_packets(12)
+        world.run(0.03)
+    world.cut_power()
+    for disk in world.disks:
+        disk.latency_s = 0.005
+    _return(world)
+
+
 def _twice(world: PowerWorld) -> None:
     """The power fails a second time before the disk knows of the new owner."""
     world.cut_power()
@@ -178,10 +190,10 @@ def _owner(world: PowerWorld) -> MemberNode:
 POWER_VARIANTS: dict[str, tuple[PowerVariant, set[str]]] = {
     variant.name: (variant, checkers)
     for variant, checkers in (
-        (PowerVariant("bounds-not-enforced", prepare=_bounds_not_enforced, latencies_s=SLOW), {"I3"}),
-        (PowerVariant("bound-before-durable", prepare=_bound_before_durable, latencies_s=(2.0,)), {"I3"}),
+        (PowerVariant("bounds-not-enforced", prepare=_bounds_not_enforced, faults=("uneven_disks",)), {"I3"}),
+        (PowerVariant("bound-before-durable", prepare=_bound_before_durable, story=_goes_on_while_it_writes), {"I3"}),
         (
-            PowerVariant("writes-not-waited-for", prepare=_not_synced, latencies_s=(2.0,)),
+            PowerVariant("writes-not-waited-for", prepare=_not_synced, faults=("slow_disks",)),
             {"I1", "I2", "I3", "I5", "lost"},  # I5: the marker that uses a file up may be what is torn
         ),
         (PowerVariant("record-without-bounds", read=_at_the_ceilings), {"I2", "I3"}),
