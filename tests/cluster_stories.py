@@ -84,6 +84,22 @@ def links_fail_where_the_partner_has_long_been_silent(world: World) -> World:
     return world
 
 
+def handed_over_there_and_back(world: World) -> World:
+    """A switchover whose answer is lost; before anybody knows, the new owner is to hand over in its turn.  Neither hears
+    the other, and each would be in doubt."""
+    former, heir = _pair(world)
+    world.run(0.1)
+    world.ask(former.index, PairMember.switchover)
+    _run_until_owner(world, heir)
+    _cut_all(world, former)
+    world.ask(heir.index, PairMember.switchover)
+    world.run(0.1)
+    _cut_all(world)
+    world.run(0.8)
+    busy(world, 80)
+    return _settled_andbusy(world)
+
+
 def doubt_then_a_beat(world: World) -> World:
     """As above, and then the owner in doubt hears a beat of the new one before it can say what it has done."""
     former, _ = _in_doubt(world)

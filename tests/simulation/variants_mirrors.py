@@ -40,10 +40,8 @@ class CeilingsInSnapshotForgotten(SeatedMember):
 class FirstAckCounts(SeatedMember):
     """``acks_all`` releases what one has acknowledged."""
 
-    def _on_ack(self, frame: frames.Ack, now: float) -> None:
-        super(Mirroring, self)._on_ack(frame, now)
-
-    _on_frame = {**SeatedMember._on_frame, frames.Ack: _on_ack}  # noqa: RUF012
+    def _acknowledged(self, number: int, now: float) -> None:
+        super(Mirroring, self)._acknowledged(number, now)
 
 
 class MirrorGoesOn(SeatedMember):

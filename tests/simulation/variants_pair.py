@@ -13,6 +13,7 @@ from cluster_stories import (
     an_estate_that_was_used_before,
     doubt_then_a_beat,
     doubt_then_isolation,
+    handed_over_there_and_back,
     links_fail_where_the_partner_has_long_been_silent,
     owner_dies_after_a_join,
     owner_dies_behind_a_cut_cable,
@@ -180,6 +181,15 @@ class ResumedInTheLaneOfDoubt(PairMember):
         super()._become_active(place, leasing, same_epoch)
 
 
+class HandsOverUnconfirmed(PairMember):
+    """Hands over to a former owner that may not know yet that it has handed over, and be in doubt."""
+
+    @property
+    def _may_hand_over(self) -> bool:
+        self._backup_follows = True
+        return super()._may_hand_over
+
+
 class DoubtConcealed(PairMember):
     """Does not say that it has gone on in doubt, under its old epoch."""
 
@@ -251,6 +261,7 @@ PAIR_VARIANTS: tuple[Broken, ...] = (  # with the checkers that may be first, an
     (DoubtForgotten, {"I2"}, ("switchover and fault", "switchover and fault", "pause", "partition")),
     (DoubtAboveOneLane, {"I2"}, ("switchover and fault", "partition", "switchover and fault")),
     (ResumedInTheLaneOfDoubt, {"I2"}, doubt_then_isolation),
+    (HandsOverUnconfirmed, {"I2"}, handed_over_there_and_back),
     (DoubtConcealed, {"I2"}, doubt_then_a_beat),
     (RivalEpochForgotten, {"I5"}, ("partition", "crash")),
     (RoleKeptSecret, {"stuck"}, ("crash",)),

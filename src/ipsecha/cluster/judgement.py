@@ -43,12 +43,12 @@ class Judgement(Voting):
             self._send(frames.SwitchoverRequest(self.epoch))
         elif self.role is Role.ACTIVE and not self.marked:
             raise ClusterError("no switchover: the disk does not know yet that this member is the owner")
-        elif self.role is Role.ACTIVE and self.log.backup is BackupState.IN_SYNC:
+        elif self.role is Role.ACTIVE and self._may_hand_over:
             self.role = Role.HANDING_OVER
             self._handover = Handover(now + self.settings.handover_timeout_s)
             self._effects.append(fx.Freeze())
         else:
-            raise ClusterError(f"no switchover: this member is {self.role.value} and no backup is in sync")
+            raise ClusterError(f"no switchover: this member is {self.role.value} and no backup is known to be in sync")
 
     # Heartbeats and judgement
 
@@ -144,8 +144,7 @@ class Judgement(Voting):
     def _prefer_healthier(self, now: float) -> None:
         """Hand over when the partner has more of the shared links than we have, for more than a moment."""
         reachable = self.channel_is_up and self.links_are_up and self.listener.missed == 0
-        ready = self.log.backup is BackupState.IN_SYNC and self.marked
-        weaker = reachable and self.partner_health > self.health and ready
+        weaker = reachable and self.partner_health > self.health and self._may_hand_over
         self._weaker_ticks = self._weaker_ticks + 1 if weaker else 0
         if self._weaker_ticks >= 2:
             self._weaker_ticks = 0

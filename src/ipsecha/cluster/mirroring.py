@@ -130,22 +130,19 @@ class Mirroring(PairMember):
 
     # Acknowledgements of the backup
 
-    def _on_ack(self, frame: frames.Ack, now: float) -> None:
-        if frame.epoch != self.epoch or not self.owns or self._verdict_pending:
-            self.counters["stale acknowledgement"] += 1
-            return
-        self._partner_acked = max(self._partner_acked, frame.number)
+    def _acknowledged(self, number: int, now: float) -> None:
+        self._partner_acked = max(self._partner_acked, number)
         self._pass_acks(now)
 
     def _pass_acks(self, now: float) -> None:
         """What the backup has acknowledged counts; with ``acks_all`` only as far as the mirrors in sync have come."""
-        if not self.owns or self.log.backup is BackupState.ABSENT:
+        if not self.owns or self.log.backup is BackupState.ABSENT or self._verdict_pending:
             return
         number = self._partner_acked
         if self.settings.acks_all:
             bounds = [other.source.bound for other in self.mirrors()]
             number = min([number, *(bound for bound in bounds if bound is not None)])
-        super()._on_ack(frames.Ack(self.epoch, number), now)
+        super()._acknowledged(number, now)
 
     def _on_join(self, frame: frames.Join, now: float) -> None:
         """The backup was away and joins anew: where there is a mirror in sync, that one is the backup from now on."""

@@ -307,7 +307,11 @@ class PairMember(Judgement):
         if frame.epoch != self.epoch or not self.owns or self._verdict_pending:
             self.counters["stale acknowledgement"] += 1
             return
-        granted = self.log.acknowledge(frame.number)
+        self._backup_follows = True
+        self._acknowledged(frame.number, now)
+
+    def _acknowledged(self, number: int, now: float) -> None:
+        granted = self.log.acknowledge(number)
         self._effects.append(fx.Released(self.log.acknowledged))
         if granted:
             self._effects.append(fx.Granted(tuple(granted)))
@@ -345,8 +349,7 @@ class PairMember(Judgement):
         self._pump_closing(now)
 
     def _on_switchover_request(self, frame: frames.SwitchoverRequest, now: float) -> None:
-        ready = self.log.backup is BackupState.IN_SYNC and self.marked
-        if frame.epoch == self.epoch and self.role is Role.ACTIVE and ready:
+        if frame.epoch == self.epoch and self.role is Role.ACTIVE and self._may_hand_over:
             self.switchover(now)
 
     def _on_forward(self, frame: frames.Forward, now: float) -> None:

@@ -408,7 +408,6 @@ class SeatedMember(Mirroring):
 
     _on_frame: ClassVar[dict[type, Callable[[Any, Any, float], None]]] = {
         **PairMember._on_frame,
-        frames.Ack: Mirroring._on_ack,
         frames.Join: Mirroring._on_join,
     }
     _on_other_frame: ClassVar[dict[type, Callable[[Any, Any, Any, float], None]]] = {

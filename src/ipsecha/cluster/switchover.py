@@ -13,6 +13,12 @@ from ipsecha.model.records import LeaseEntry
 class Switchover(Ownership):
     """One of two members, as it gives the SAs to the other, or takes them."""
 
+    @property
+    def _may_hand_over(self) -> bool:
+        """A former owner that has not heard TAKEN goes on in doubt, and there is one place for that: until it follows, we
+        must not come to be in doubt, too."""
+        return self.log.backup is BackupState.IN_SYNC and self.marked and self._backup_follows
+
     def _try_handover(self) -> None:
         counters = self._handover.take(self.log.outstanding) if self._handover is not None else None
         if counters is not None:
@@ -38,6 +44,7 @@ class Switchover(Ownership):
         """We are the backup, in sync, and the owner has stopped at these numbers."""
         self._effects.append(fx.ApplyExact(counters))
         self.log.reset(BackupState.IN_SYNC)
+        self._backup_follows = False
         self.rivalry.inherited_by(self.partner.boot_id if self.partner is not None else b"")
         self.alone_since = None
         self._become_active(0, Leasing.LEASED)
