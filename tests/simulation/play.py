@@ -117,7 +117,9 @@ def _expect_alive(world: World, peer: PeerNode, began: float) -> None:
     created = [when for when in world.record.initiations[peer.site.address] if when > began]
     if created:
         world.record.violation("I4", f"{peer.name} had an IKE SA when the faults ended, and a new one was begun")
-    elif waiting := world.record.unanswered(peer.site.address, world.time - ANSWERED_S, began + REPEATED_S):
+    elif waiting := world.record.unanswered(
+        peer.site.address, world.time - ANSWERED_S, began + REPEATED_S, _left_behind(peer)
+    ):
         world.record.violation("I4", f"{peer.name}: nobody has answered {' '.join(waiting)}")
     elif not _works(world, peer):
         inbound, outbound = world.last_delivery(peer.site)
@@ -125,6 +127,13 @@ def _expect_alive(world: World, peer: PeerNode, began: float) -> None:
             "I4", f"the SA of {peer.name} is doomed: last packet from it at {inbound:.2f}, to it at {outbound:.2f}"
         )
     world.run(0.001)
+
+
+def _left_behind(peer: PeerNode) -> set[bytes]:
+    """IKE SAs that were replaced, of a peer that may have got another address since: it says nothing on them any more,
+    so that nobody learns where their deletion ought to go.  They end by themselves."""
+    replaced = (sa for sa in peer.endpoint.sas.values() if sa.flags & LEAVING)
+    return {sa.spi_i + sa.spi_r for sa in replaced} if peer.site.roams else set()
 
 
 def _roles(world: World) -> None:
