@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from random import Random
 
 from ipsecha.cluster.commit_log import BackupState
 from ipsecha.cluster.pair import Role
 from ipsecha.ike.flags import LEAVING
+from ipsecha.model.policy import AfterFailover
 from ipsecha.model.records import IkeSa, decode_record, encode_record
 from simulation.faults import FAULTS, REPAIRS, WORK, play_all, rekey_all
 from simulation.gateways import PeerNode
 from simulation.plan import PACKETS, Drawing, Plan
+from simulation.renewals import Renewals
 from simulation.violation import Violation
 from simulation.watches import Watches
 from simulation.world import Variant, World
 
 LEVEL = "full"
 ROUNDS = 22
+REKEYING = 0.3
+"""Of so many clusters a new owner rekeys all child SAs after a failover."""
 LINES = 120
 """Of the trace, where nobody asks for all of it."""
 SETTLE_S = 14.0
@@ -48,7 +53,8 @@ def draw(seed: int, faults: Sequence[str] = (), rounds: int = ROUNDS) -> Plan:
             drawing.event(PACKETS, count=chance.choice((1, 1, 8)))
             drawing.pause(chance.random() * chance.choice((0.002, 0.02, 0.2, 0.4)))
         drawing.event(chance.choice(choice), member=chance.randrange(2))
-    return Plan(LEVEL, seed, tuple(drawing.events), kinds=(*kinds, *work))
+    rekeys = Random(f"{seed}/rekeys").random() < REKEYING
+    return Plan(LEVEL, seed, tuple(drawing.events), kinds=(*kinds, *work), rekeys=rekeys)
 
 
 def play(world: World, plan: Plan) -> None:
@@ -188,9 +194,11 @@ def replayed(
 ) -> World:
     """The world of a plan after a whole run.  Raises Violation with what ``watch`` has seen of it as its note."""
     world = World(plan.seed, variant, plan.peers)
-    seen, watches = watch(world), Watches(world)
+    world.after_failover = AfterFailover(rekey_all=plan.rekeys)
+    seen, watches, renewals = watch(world), Watches(world), Renewals(world)
     try:
         play(world, plan)
+        renewals.end()
         watches.end()
     except Violation as violation:
         violation.add_note(f"seed {plan.seed}\n{seen()}")
