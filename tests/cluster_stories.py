@@ -85,8 +85,8 @@ def links_fail_where_the_partner_has_long_been_silent(world: World) -> World:
 
 
 def handed_over_there_and_back(world: World) -> World:
-    """A switchover whose answer is lost; before anybody knows, the new owner is to hand over in its turn.  Neither hears
-    the other, and each would be in doubt."""
+    """A switchover whose answer is lost; before anybody knows, the new owner is to hand over in its turn.  Neither
+    hears the other, and each would be in doubt."""
     former, heir = _pair(world)
     world.run(0.1)
     world.ask(former.index, PairMember.switchover)

@@ -8,6 +8,7 @@ from ipsecha.model.errors import ClusterError
 from ipsecha.model.records import ChildState
 from simulation.gateways import MemberNode, Node, PeerNode
 from simulation.hostile import dawdle, deaf, flood, forge, repeat_wildly, roam, wrong_message_ids
+from simulation.network import Host
 from simulation.synch import PATHS
 from simulation.world import World
 
@@ -121,6 +122,7 @@ def divide(world: World, node: MemberNode) -> None:
 def mend(world: World, node: MemberNode) -> None:
     world.synch.heal()
     world.network.sides.clear()
+    _join_ways(world)
     node.host.carrier = True
 
 
@@ -133,6 +135,29 @@ def lose_carrier(world: World, node: MemberNode) -> None:
 
 
 # Outside
+
+
+def cut_way_of_peer(world: World, node: MemberNode) -> None:
+    """Between one peer and all others: what it sends arrives, what is sent to it does not; or the other way round."""
+    _cut_one_way(world, world.random.choice(world.peers).host)
+
+
+def cut_way_of_members(world: World, node: MemberNode) -> None:
+    """The same between a member, or whoever has the addresses, and the peers.  The cut lies behind the members' own
+    network: who has the addresses is heard, members hear each other, and no link is down: nobody takes over."""
+    both = tuple(one.host for one in world.members)
+    _cut_one_way(world, *world.random.choice(((node.host,), both)))
+
+
+def _cut_one_way(world: World, *hosts: Host) -> None:
+    outward = world.random.random() < 0.5
+    for host in hosts:
+        host.is_heard, host.hears = not outward, outward
+
+
+def _join_ways(world: World) -> None:
+    for one in (*world.members, *world.peers):
+        one.host.is_heard = one.host.hears = True
 
 
 def lose_datagrams(world: World, node: MemberNode) -> None:
@@ -224,6 +249,7 @@ def peace(world: World, node: MemberNode) -> None:
     world.synch.heal()
     world.network.sides.clear()
     world.network.loss = world.network.doubling = world.network.reordering_s = 0.0
+    _join_ways(world)
     for member in world.members:
         member.host.carrier = True
         member.process.acts_left = None
@@ -252,7 +278,7 @@ FAULTS: dict[str, Fault] = {
     for fault in (
         crash, crash_between_acts, crash_host, hang, restart_peer, break_channel, slow_channel, cut_channel, cut_lan,
         partition, divide, lose_beats, lose_carrier, lose_datagrams, double_datagrams, reorder, switchover, delete_ike,
-        crash_both, slow, jump_clock, roam, deaf, dawdle,
+        crash_both, slow, jump_clock, roam, deaf, dawdle, cut_way_of_peer, cut_way_of_members,
     )
 }  # fmt: skip
 WORK: dict[str, Fault] = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 from simulation.variants import VARIANTS
 from simulation.variants_deltas import DELTA_VARIANTS
 from simulation.variants_numbers import NUMBER_VARIANTS
+from simulation.variants_rekeys import REKEY_VARIANTS
 from simulation.variants_strangers import STRANGER_VARIANTS
 from simulation.variants_turns import TURN_VARIANTS
 from simulation.world import Variant
@@ -15,4 +16,5 @@ FULL_VARIANTS: dict[str, tuple[Variant, set[str]]] = {
     **STRANGER_VARIANTS,
     **DELTA_VARIANTS,
     **TURN_VARIANTS,
+    **REKEY_VARIANTS,
 }

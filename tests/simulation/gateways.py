@@ -18,7 +18,16 @@ from ipsecha.gateway.core import Gateway
 from ipsecha.gateway.pair_side import PairSide
 from ipsecha.ike.endpoint import IkeEndpoint
 from ipsecha.model.effects import Report
-from ipsecha.model.policy import Authentication, ChildPolicy, Connection, IkeLimits, Inbound, Policy, Start
+from ipsecha.model.policy import (
+    AfterFailover,
+    Authentication,
+    ChildPolicy,
+    Connection,
+    IkeLimits,
+    Inbound,
+    Policy,
+    Start,
+)
 from ipsecha.model.selectors import selector_from_prefix
 from simulation.clockwork import WALL_AT_START, Process, SimulatedClock, SimulatedLoop
 from simulation.network import Host, SimulatedAddresses, SimulatedPlane
@@ -160,7 +169,8 @@ class Node:
         self.process = Process(label, world.timeline, self._killed)
         loop = SimulatedLoop(self.process, world.timeline.time)
         clock = SimulatedClock(world.timeline, skew_s, world.random.choice(RATES))
-        policy = Policy(connections, limits=LIMITS)
+        after = world.after_failover if self in world.members else AfterFailover()
+        policy = Policy(connections, limits=LIMITS, after_failover=after)
         entropy = Entropy(f"{world.seed}/{label}")
         endpoint = (world.variant.endpoint if self in world.members else IkeEndpoint)(
             policy,

@@ -38,6 +38,7 @@ class Host:
         self.up = True
         self.carrier = True
         self.refuses = False  # requests of IKE, whatever they are
+        self.is_heard = self.hears = True  # or the way from it, or that to it, is cut somewhere in the outer network
         self.valid_until: dict[str, float] = {}
         self.sockets: dict[Address, SimulatedSocket] = {}
         self.inner: SimulatedInner | None = None
@@ -86,7 +87,9 @@ class OuterNetwork:
                 datagram = datagram._replace(source=nat.outward(datagram.source))
             told = told._replace(destination=(self.inside(datagram.destination[0]), datagram.destination[1]))
         self.tap(host, told, datagram)
-        if not host.carrier or self.sides.get(self.inside(datagram.destination[0]), host) is not host:
+        if not (host.carrier and host.is_heard):
+            return
+        if self.sides.get(self.inside(datagram.destination[0]), host) is not host:
             return
         chance = self.timeline.random
         for _ in range(2 if self.doubling and chance.random() < self.doubling else 1):
@@ -109,7 +112,7 @@ class OuterNetwork:
         host = host or self.holders.get(address)
         if host is None or not (host.up and host.carrier and host.has(address, self.timeline.time)):
             return
-        if host.refuses and _is_request(datagram):
+        if not host.hears or (host.refuses and _is_request(datagram)):
             return
         socket = host.sockets.get(datagram.destination)
         if socket is not None:

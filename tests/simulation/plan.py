@@ -48,13 +48,15 @@ class Event(msgspec.Struct, frozen=True, omit_defaults=True):
 
 class Plan(msgspec.Struct, frozen=True, omit_defaults=True):
     """``level``: in which kind of world.  ``seed``: of the world, before anything happens in it.  ``peers``: how many;
-    0: as many as the seed gives.  ``kinds``: faults that a fault may bring along."""
+    0: as many as the seed gives.  ``kinds``: faults that a fault may bring along.
+    ``rekeys``: a new owner rekeys all child SAs after a failover."""
 
     level: str
     seed: int
     events: tuple[Event, ...]
     peers: int = 0
     kinds: tuple[str, ...] = ()
+    rekeys: bool = False
     variant: str = "sound"
     found: str = ""  # the checker that found something when this was kept, and what
     about: str = ""  # what was wrong

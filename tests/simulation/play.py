@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from random import Random
 from typing import TypeVar
 
 from ipsecha.cluster.commit_log import BackupState
 from ipsecha.cluster.pair import Role
 from ipsecha.ike.flags import LEAVING
+from ipsecha.model.policy import AfterFailover
 from ipsecha.model.records import IkeSa, decode_record, encode_record
 from simulation.faults import FAULTS, REPAIRS, WORK, play_all, rekey_all
 from simulation.gateways import PeerNode
 from simulation.plan import PACKETS, Drawing, Plan
+from simulation.renewals import Renewals
 from simulation.violation import Violation
 from simulation.watches import Watches
 from simulation.world import Variant, World
@@ -19,6 +22,8 @@ from simulation.world import Variant, World
 W = TypeVar("W", bound=World)
 LEVEL = "full"
 ROUNDS = 22
+REKEYING = 0.3
+"""Of so many clusters a new owner rekeys all child SAs after a failover."""
 LINES = 120
 """Of the trace, where nobody asks for all of it."""
 SETTLE_S = 14.0
@@ -50,7 +55,8 @@ def draw(seed: int, faults: Sequence[str] = (), rounds: int = ROUNDS) -> Plan:
             drawing.event(PACKETS, count=chance.choice((1, 1, 8)))
             drawing.pause(chance.random() * chance.choice((0.002, 0.02, 0.2, 0.4)))
         drawing.event(chance.choice(choice), member=chance.randrange(2))
-    return Plan(LEVEL, seed, tuple(drawing.events), kinds=(*kinds, *work))
+    rekeys = Random(f"{seed}/rekeys").random() < REKEYING
+    return Plan(LEVEL, seed, tuple(drawing.events), kinds=(*kinds, *work), rekeys=rekeys)
 
 
 def play(world: World, plan: Plan) -> None:
@@ -119,7 +125,9 @@ def _expect_alive(world: World, peer: PeerNode, began: float) -> None:
     created = [when for when in world.record.initiations[peer.site.address] if when > began]
     if created:
         world.record.violation("I4", f"{peer.name} had an IKE SA when the faults ended, and a new one was begun")
-    elif waiting := world.record.unanswered(peer.site.address, world.time - ANSWERED_S, began + REPEATED_S):
+    elif waiting := world.record.unanswered(
+        peer.site.address, world.time - ANSWERED_S, began + REPEATED_S, _left_behind(peer)
+    ):
         world.record.violation("I4", f"{peer.name}: nobody has answered {' '.join(waiting)}")
     elif not _works(world, peer):
         inbound, outbound = world.last_delivery(peer.site)
@@ -127,6 +135,13 @@ def _expect_alive(world: World, peer: PeerNode, began: float) -> None:
             "I4", f"the SA of {peer.name} is doomed: last packet from it at {inbound:.2f}, to it at {outbound:.2f}"
         )
     world.run(0.001)
+
+
+def _left_behind(peer: PeerNode) -> set[bytes]:
+    """IKE SAs that were replaced, of a peer that may have got another address since: it says nothing on them any more,
+    so that nobody learns where their deletion ought to go.  They end by themselves."""
+    replaced = (sa for sa in peer.endpoint.sas.values() if sa.flags & LEAVING)
+    return {sa.spi_i + sa.spi_r for sa in replaced} if peer.site.roams else set()
 
 
 def _roles(world: World) -> None:
@@ -180,7 +195,15 @@ def replayed(
     plan: Plan, variant: Variant | None = None, watch: Callable[[World], Callable[[], str]] = last_lines
 ) -> World:
     """The world of a plan after a whole run.  Raises Violation with what ``watch`` has seen of it as its note."""
-    return watched(World(plan.seed, variant, plan.peers), plan, play, watch)
+    world = World(plan.seed, variant, plan.peers)
+    world.after_failover = AfterFailover(rekey_all=plan.rekeys)
+    renewals = Renewals(world)
+
+    def play_and_look(world: World, plan: Plan) -> None:
+        play(world, plan)
+        renewals.end()
+
+    return watched(world, plan, play_and_look, watch)
 
 
 def watched(

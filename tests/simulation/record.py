@@ -181,14 +181,14 @@ class Record:
         if last[0] == number:
             last[1][fragment] = data
 
-    def unanswered(self, address: str, before: float, after: float) -> list[str]:
+    def unanswered(self, address: str, before: float, after: float, apart: Container[bytes] = ()) -> list[str]:
         """Requests from or to ``address`` that were first sent ``before`` and last repeated ``after``, and that nobody
-        has answered."""
+        has answered; ``apart`` from those on these IKE SAs."""
         return [
             f"{key[0].hex()[:6]}:{key[0].hex()[16:22]} q{key[2]}"
             for key, (first, last, between) in self._requests.items()
             if first < before and last > after and address in between.split()
-            if not self.excused(key[0])
+            if key[0] not in apart and not self.excused(key[0])
         ]
 
     def covers(self, who: str, sa: IkeSa) -> None:

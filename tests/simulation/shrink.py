@@ -43,7 +43,7 @@ class Shrinker:
         self._tell = tell
 
     def shrink(self) -> Plan:
-        while self.runs < RUNS and any([self._fewer_peers(), self._fewer_events(), self._shorter()]):
+        while self.runs < RUNS and any([self._plainer(), self._fewer_peers(), self._fewer_events(), self._shorter()]):
             pass
         return self.plan
 
@@ -58,6 +58,10 @@ class Shrinker:
         self.plan = msgspec.structs.replace(plan, found=str(found))
         self._tell(self.plan)
         return True
+
+    def _plainer(self) -> bool:
+        """Without rekeys that only a policy wants."""
+        return self.plan.rekeys and self._fails(msgspec.structs.replace(self.plan, rekeys=False))
 
     def _fewer_peers(self) -> bool:
         if self.plan.level not in SOME_PEERS or self.plan.peers == 1:

@@ -197,8 +197,11 @@ def _announced_to_nobody(node: MemberNode) -> None:
 VARIANTS: dict[str, tuple[Variant, set[str]]] = {
     variant.name: (variant, checkers)
     for variant, checkers in (
-        (Variant("no-output-commit", member=_NoOutputCommit), {"I4", "commit"}),
-        (Variant("carried-out-before-commit", prepare=_install_before_commit), {"I4", "commit"}),
+        (Variant("no-output-commit", member=_NoOutputCommit, faults=("crash_between_acts",)), {"I4", "commit"}),
+        (
+            Variant("carried-out-before-commit", prepare=_install_before_commit, faults=("crash_between_acts",)),
+            {"I4", "commit"},
+        ),
         (Variant("response-not-in-the-record", prepare=_without_responses), {"I4", "commit"}),
         (Variant("request-not-in-the-record", prepare=_without_request), {"I4", "commit"}),
         (

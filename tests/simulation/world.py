@@ -18,7 +18,7 @@ from ipsecha.cluster.commit_log import BackupState
 from ipsecha.cluster.pair import PairMember
 from ipsecha.ike.endpoint import IkeEndpoint
 from ipsecha.model.effects import Report
-from ipsecha.model.policy import Inbound
+from ipsecha.model.policy import AfterFailover, Inbound
 from ipsecha.wire.ip import build_ipv4, build_udp
 from simulation.clockwork import Timeline
 from simulation.gateways import CLUSTER, MemberNode, Node, PeerNode, Site
@@ -67,6 +67,7 @@ class World:
         self.members = [MemberNode(self, 0), MemberNode(self, 1)]
         self.synch = SynchNetwork(self.timeline, self.members, self._frame)  # type: ignore[arg-type]
         self.heartbeat_s = 0.1
+        self.after_failover = AfterFailover()  # the members' policy
         self.over = False  # there are no more faults
         self.failovers = 0
         self.jumped_s = 0.0  # forwards, all clocks together

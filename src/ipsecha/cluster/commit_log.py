@@ -57,11 +57,17 @@ class CommitLog:
         self._changed: deque[tuple[int, tuple[bytes, ...]]] = deque()
         self._snapshot: Iterator[Change] | None = None
         self._parts: deque[int] = deque()
+        self._join_end = 0  # number of the last snapshot's end
         self.closing = False  # all records of the snapshot are on their way
         self._ceilings: Iterator[Sequence[LeaseEntry]] | None = None  # what is left to be told then
         self.deltas = False  # whether the partner understands them
         self.moving = record_delta.MOVING
         self._bases = ShardedByIkeSpi[bytes]()  # of records that were sent whole: the digest of what has to stay
+
+    @property
+    def join_is_acknowledged(self) -> bool:
+        """The backup is in sync, and has said so."""
+        return self.backup is BackupState.IN_SYNC and self.acknowledged >= self._join_end
 
     @property
     def outstanding(self) -> int:
@@ -213,4 +219,6 @@ class CommitLog:
         """From this frame on the receiver is in sync."""
         self.backup = BackupState.IN_SYNC
         self._end_closing()
-        return SnapshotEnd(epoch, self._next(now), highest_epoch)
+        end = SnapshotEnd(epoch, self._next(now), highest_epoch)
+        self._join_end = end.number
+        return end

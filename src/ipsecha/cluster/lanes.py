@@ -6,8 +6,8 @@ in lanes above ``c``:
 
     0       the owner, its backup being silent
     1       the backup, the owner being silent
-    2       the owner, in doubt whether its handover arrived (one of the two: who was handed the SAs hands them on when the
-            other follows)
+    2       the owner, in doubt whether its handover arrived (one of the two: who was handed the SAs hands
+            them on when the other follows)
     3, 7    the one with the lower and the one with the higher index, where it was isolated and owns again, once; above
             whichever of 0 to 2 it has been in, and part of which it has used
     12, ... whoever is left once the other is dead or has given up its records; unbounded

@@ -99,8 +99,6 @@ class Ownership:
         self._weaker_ticks = 0
         self._channel_down_ticks = 0
         self._quiet_ticks = 0  # since the last frame on a channel that is up
-        self._backup_follows = True  # it has acknowledged something in this epoch; False right after a switchover
-        self._join_ends_at = 0  # number of the frame with which the backup is in sync
         self._dismissal = 0  # as in Beat
         self._estate = Estate()
         self._bequeathing = False  # what we made beside a rival is on its way to the owner that stays

@@ -163,7 +163,6 @@ class PairMember(Judgement):
 
     def _join_closed(self, partner: Hello, now: float) -> None:
         self._replicate(self.log.end_snapshot(self.epoch, self._highest_epoch, now))
-        self._join_ends_at = self.log.number
         self.rivalry.inherited_by(partner.boot_id)
         self.alone_since = None
         self._report("protected", f"{self._partner_name} is in sync: the SAs are protected")
@@ -317,7 +316,7 @@ class PairMember(Judgement):
             self._effects.append(fx.Granted(tuple(granted)))
         if self.log.backup is BackupState.JOINING:
             self._pump_snapshot(now)
-        elif self.log.backup is BackupState.IN_SYNC and self.log.acknowledged >= self._join_ends_at:
+        elif self.log.join_is_acknowledged:
             self._estate.known()
         self._try_handover()
 

@@ -5,18 +5,23 @@ from __future__ import annotations
 from ipsecha.cluster import effects as fx
 from ipsecha.cluster import frames, lanes
 from ipsecha.cluster.commit_log import BackupState
-from ipsecha.cluster.ownership import ERROR, Ownership, Role
+from ipsecha.cluster.ownership import ERROR, Ownership, PairSettings, Role
 from ipsecha.model.leases import Leasing
 from ipsecha.model.records import LeaseEntry
+from ipsecha.model.spi import Entropy
 
 
 class Switchover(Ownership):
     """One of two members, as it gives the SAs to the other, or takes them."""
 
+    def __init__(self, settings: PairSettings, entropy: Entropy) -> None:
+        super().__init__(settings, entropy)
+        self._backup_follows = True  # it has acknowledged something in this epoch
+
     @property
     def _may_hand_over(self) -> bool:
-        """A former owner that has not heard TAKEN goes on in doubt, and there is one place for that: until it follows, we
-        must not come to be in doubt, too."""
+        """A former owner that has not heard TAKEN goes on in doubt, and there is one place for that: until it follows,
+        we must not come to be in doubt, too."""
         return self.log.backup is BackupState.IN_SYNC and self.marked and self._backup_follows
 
     def _try_handover(self) -> None:
