@@ -13,6 +13,8 @@ PROOF = "proof"
 IN_SYNC = "in sync"
 HEIR = "heir "
 """Begins what befalls whoever owns by then."""
+SEATS = ("the owner", "the backup", "a mirror")
+"""Whoever is at one of them by then is the member of an event, where stories are told."""
 CHANCE = 1 << 32
 
 
@@ -36,7 +38,7 @@ class Event(msgspec.Struct, frozen=True, omit_defaults=True):
         if self.what.startswith(HEIR):
             return f"the owner: {self.what.removeprefix(HEIR)}"
         if ": " in self.what:
-            return f"{self.what}, at act {self.count} of {'the backup' if self.member else 'the owner'}"
+            return f"{self.what}, at act {self.count} of {SEATS[self.member]}"
         return f"{'abcd'[self.member]}: {self.what.replace('_', ' ')}"
 
 
