@@ -82,6 +82,14 @@ def _break_a_channel(world: World, node: MemberNode) -> None:
     world.synch.break_channel(node.index, other)
 
 
+def _isolate(world: World, node: MemberNode) -> None:
+    """From the other two; it reaches the peers and the witness."""
+    assert isinstance(world, SeatWorld)
+    for cable in world.synch.cables_of(node.index):
+        for path, receiver in cable.blocked:
+            cable.block(path, receiver)
+
+
 def _spare(world: World, node: MemberNode) -> None:
     """Nobody is struck: what mirrors hear while they are mirrors matters later, when one has the seat."""
 
@@ -124,6 +132,8 @@ FAULTS: dict[str, Fault] = {
     "backup, then owner": Fault(_crash_owner_with_its_heir_seated, silent=False),
     "a channel broken": Fault(_break_a_channel, silent=False),
 }
+SILENCES: dict[str, Fault] = {"hang": OF_PAIRS["hang"], "isolated": Fault(_isolate)}
+"""Two would serve at a time after these, but for a witness."""
 HEIRS: dict[str, Fault] = {
     **HEIRS_OF_PAIRS,
     "heir loses its backup": HEIRS_OF_PAIRS["heir crashes"],
@@ -144,7 +154,7 @@ DRAWN = (
 class Walk(boundaries.Walk):
     world: SeatWorld
     stories: ClassVar[Mapping[str, Story]] = STORIES
-    faults: ClassVar[Mapping[str, Fault]] = {**FAULTS, **HEIRS}
+    faults: ClassVar[Mapping[str, Fault]] = {**FAULTS, **SILENCES, **HEIRS}
 
     def __init__(self, plan: Plan, variant: Variant | None = None) -> None:
         super().__init__(plan, variant)

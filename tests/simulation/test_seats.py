@@ -5,10 +5,12 @@ from __future__ import annotations
 
 import pytest
 
+from ipsecha.cluster.seating import SeatedMember
 from simulation import seats
 from simulation.broken import BROKEN
 from simulation.levels import LEVELS, level_of
 from simulation.table import noticed_by
+from simulation.third_box import witnessed
 
 SEEDS, BATCH = 64, 16
 
@@ -36,6 +38,14 @@ def test_faults_of_all_kinds(first: int) -> None:
 def test_a_backup_and_then_its_owner_die_in_every_story(story: str) -> None:
     for seed in range(2):
         seats.replayed(seats.draw(seed, ("backup, then owner",), (story,)))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", [*seats.SILENCES, "host lost"])
+def test_a_witness_has_seats_filled_after_silence(fault: str) -> None:
+    """Nobody is excused although nobody is proven dead: whoever was outvoted has used nothing since."""
+    for seed, story in enumerate(seats.STORIES):
+        seats.replayed(seats.draw(seed, (fault,), (story,)), witnessed(member=SeatedMember, cables_fail=False))
 
 
 def test_one_seed_is_one_walk() -> None:
