@@ -13,13 +13,14 @@ That costs a few milliseconds a failover, a hundredth of what a world of its own
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import ClassVar
 
-from ipsecha.cluster.commit_log import BackupState
+from ipsecha.cluster.commit_log import BackupState, CommitLog
 from ipsecha.cluster.pair import Role
-from simulation.gateways import MemberNode, Node
-from simulation.plan import PROOF, Drawing, Event, Plan
-from simulation.stories import FAULTS, HEIRS, STORIES, Fault, check_liveness, standing
+from simulation.gateways import MemberNode, Node, PeerNode
+from simulation.plan import HEIR, PROOF, SEATS, Drawing, Event, Plan
+from simulation.stories import FAULTS, HEIRS, STORIES, Fault, Story, check_liveness, standing
 from simulation.violation import Violation
 from simulation.world import Variant, World
 
@@ -59,11 +60,14 @@ NEVER_S = 36000.0
 class Walk:
     """A world, what has been done with it, and at how many stops a fault has struck."""
 
+    stories: ClassVar[Mapping[str, Story]] = STORIES
+    faults: ClassVar[Mapping[str, Fault]] = {**FAULTS, **HEIRS}
+
     def __init__(self, plan: Plan, variant: Variant | None = None) -> None:
         self.plan = plan
         self.variant = variant
         self.failovers = self.worlds = 0
-        self.silent = any(_fault(event).silent for event in plan.events if event.what != PROOF)
+        self.silent = any(self._fault(event).silent for event in plan.events if event.what != PROOF)
         self.answered_s = REFUSED_S if any("IKE rekey" in event.what for event in plan.events) else ANSWERED_S
         self.over: set[tuple[str, int]] = set()  # stories without a further act
         self.world: World
@@ -72,7 +76,7 @@ class Walk:
 
     def begin(self) -> None:
         """A world in which everything works."""
-        self.world = world = World(self.plan.seed + (self.worlds << 32), self.variant, peers=1)
+        self.world = world = self._make_world(self.plan.seed + (self.worlds << 32))
         self.worlds += 1
         for site in world.sites:
             site.child_rekey_s = site.ike_rekey_s = site.dpd_s = NEVER_S
@@ -81,21 +85,22 @@ class Walk:
             world.heartbeat_s = SPARSE_BEATS_S
         world.start(peers_after_s=(0.0, 0.01))
         self._until(self._protected, PROTECTED_S, "the members do not come up")
-        self._until(lambda: _at_rest(self._owner()) and _at_rest(world.peers[0]), self.answered_s, "no tunnel comes up")
+        self._until(self._has_tunnels, self.answered_s, "no tunnel comes up")
         self._exchange()
         world.begin_anew()
         self._proven()
 
+    def _make_world(self, seed: int) -> World:
+        return World(seed, self.variant, peers=1)
+
     def play(self) -> None:
         """Raises Violation where a checker finds something."""
         self.begin()
-        told = {
-            (event.what, event.member) for event in self.plan.events if not (event.what == PROOF or _is_heir(event))
-        }
+        told = {(event.what, event.member) for event in self.plan.events if not (event.what == PROOF or is_heir(event))}
         for event in self.plan.events:
             if event.what == PROOF:
                 self.prove()
-            elif _is_heir(event):
+            elif is_heir(event):
                 self.stop(event)
             elif (event.what, event.member) not in self.over and not self.stop(event):
                 self.over.add((event.what, event.member))
@@ -107,10 +112,10 @@ class Walk:
         """Whether the story was long enough for the fault to strike."""
         world = self.world
         world.random.seed(event.chance)
-        world.record.note("", f"--- {event.what} of {'the backup' if event.member else 'the owner'}, act {event.count}")
-        fault, story, owner = _fault(event), STORIES[event.what.partition(": ")[2]], self._owner()
-        backup = world.members[1 - owner.index]
-        victim = backup if event.member else owner
+        world.record.note("", f"--- {event.what} of {SEATS[event.member]}, act {event.count}")
+        fault, story, owner = self._fault(event), self.stories[event.what.partition(": ")[2]], self._owner()
+        backup = self._backup(owner)
+        victim = self._victim(event, owner)
         began = world.time
         struck: list[float] = []
 
@@ -127,14 +132,23 @@ class Walk:
         if fault.anyway and not struck:
             strike()
         if struck:
-            self._survive(fault.passes)
+            self._survive(fault)
         self._rest()
         return bool(struck)
 
-    def _survive(self, passes: bool) -> None:
+    def _fault(self, event: Event) -> Fault:
+        return self.faults[event.what.partition(": ")[0]]
+
+    def _backup(self, owner: MemberNode) -> MemberNode:
+        return self.world.members[1 - owner.index]
+
+    def _victim(self, event: Event, owner: MemberNode) -> MemberNode:
+        return self._backup(owner) if event.member else owner
+
+    def _survive(self, fault: Fault) -> None:
         world = self.world
         self.failovers += 1
-        if passes:
+        if fault.passes:
             world.run(world.random.choice(PASSES_S))
             self._mend()
         self._until(lambda: self._owner_or_none() is not None, TAKEOVER_S, "nobody takes over")
@@ -146,9 +160,11 @@ class Walk:
             return
         world = self.world
         self._until(self._calm, self.answered_s, "requests stay without an answer")
-        self._traffic()
+        for peer in world.peers:
+            self._traffic(peer)
         self._exchange()
-        created = [when for when in world.record.initiations[world.sites[0].address] if when > self._proven_at]
+        begun = (when for site in world.sites for when in world.record.initiations[site.address])
+        created = [when for when in begun if when > self._proven_at]
         if self._lost():
             self.begin()
         elif created and not self._renewed:
@@ -161,7 +177,7 @@ class Walk:
 
     def _exchange(self) -> None:
         """One from either side."""
-        for node in (self.world.peers[0], self._owner()):
+        for node in (*self.world.peers, self._owner()):
             check_liveness(node)
         self.world.run(STEP_S)
         self._until(self._calm, self.answered_s, "a liveness check stays without an answer")
@@ -185,9 +201,9 @@ class Walk:
         """Nobody may be blamed for what has become of the SAs: all who knew them died, or two owners used them."""
         return self.world.is_excused(self.world.sites[0])
 
-    def _traffic(self) -> None:
+    def _traffic(self, peer: PeerNode) -> None:
         """Packets in both directions until both arrive."""
-        world, peer, site = self.world, self.world.peers[0], self.world.sites[0]
+        world, site = self.world, peer.site
         began, step = world.time, STEP_S
         while world.time < began + WORKS_S:
             inbound, outbound = (when > began for when in world.last_delivery(site))
@@ -231,42 +247,48 @@ class Walk:
         owner = self._owner_or_none()
         if owner is None:
             return False
-        backup, log = self.world.members[1 - owner.index], owner.member.log
-        return (
-            backup.process.responsive
-            and backup.member.in_sync
-            and log.backup is BackupState.IN_SYNC
-            and not log.outstanding
-        )
+        backup = self._backup(owner)
+        return backup.process.responsive and backup.member.in_sync and is_caught_up(owner.member.log)
 
     def _calm(self) -> bool:
-        """Nothing is under way, and the peer has the SAs that the owner has."""
-        owner, peer = self._owner_or_none(), self.world.peers[0]
+        """Nothing is under way, and the peers have the SAs that the owner has."""
+        owner = self._owner_or_none()
         if self._lost():
             return True
-        if owner is None or owner.gateway.output.waiting or not (_at_rest(owner) and _at_rest(peer)):
+        if owner is None or owner.gateway.output.waiting or not self._has_tunnels():
             return False
-        ours = {
-            sa.spi_i + sa.spi_r: {(child.spi_in, child.spi_out) for child in sa.children} for _, sa in standing(owner)
-        }
-        return ours == {
-            sa.spi_i + sa.spi_r: {(child.spi_out, child.spi_in) for child in sa.children} for _, sa in standing(peer)
+        return held_by(owner) == {
+            sa.spi_i + sa.spi_r: {(child.spi_out, child.spi_in) for child in sa.children}
+            for peer in self.world.peers
+            for _, sa in standing(peer)
         }
 
+    def _has_tunnels(self) -> bool:
+        """With each peer, and nothing is under way."""
+        peers = self.world.peers
+        return all(_at_rest(node, 1) for node in peers) and _at_rest(self._owner(), len(peers))
 
-def _at_rest(node: Node) -> bool:
+
+def held_by(node: Node) -> dict[bytes, set[tuple[int, int]]]:
+    """By the SPIs of each IKE SA, those of its child SAs, inbound ones first."""
+    return {sa.spi_i + sa.spi_r: {(child.spi_in, child.spi_out) for child in sa.children} for _, sa in standing(node)}
+
+
+def is_caught_up(log: CommitLog) -> bool:
+    """Whoever is sent this is in sync, and nothing is on the way."""
+    return log.backup is BackupState.IN_SYNC and not log.outstanding
+
+
+def _at_rest(node: Node, peers: int) -> bool:
+    """Nothing is under way, and there are child SAs with so many."""
     sas = node.endpoint.sas.values()
     if node.endpoint.initiations or any(sa.exchange is not None or sa.queue for sa in sas):
         return False
-    return any(sa.children for _, sa in standing(node))
+    return len({sa.connection for _, sa in standing(node) if sa.children}) == peers
 
 
-def _fault(event: Event) -> Fault:
-    return {**FAULTS, **HEIRS}[event.what.partition(": ")[0]]
-
-
-def _is_heir(event: Event) -> bool:
-    return event.what.partition(": ")[0] in HEIRS
+def is_heir(event: Event) -> bool:
+    return event.what.startswith(HEIR)
 
 
 def draw(
@@ -292,12 +314,12 @@ def judged(seed: int, variant: Variant | None = None) -> World:
     return replayed(draw(seed), variant)
 
 
-def replayed(plan: Plan, variant: Variant | None = None, lines: int = 120) -> World:
+def replayed(plan: Plan, variant: Variant | None = None, lines: int = 120, walk: type[Walk] = Walk) -> World:
     """The world of a plan after a whole walk.  Raises Violation with the last ``lines`` of its trace."""
-    walk = Walk(plan, variant)
+    walked = walk(plan, variant)
     try:
-        walk.play()
+        walked.play()
     except Violation as violation:
-        violation.add_note("\n".join([f"seed {plan.seed}", *walk.world.record.lines[-lines:]]))
+        violation.add_note("\n".join([f"seed {plan.seed}", *walked.world.record.lines[-lines:]]))
         raise
-    return walk.world
+    return walked.world

@@ -8,8 +8,9 @@ from typing import NamedTuple
 
 from ipsecha.cluster.journal import read_saved
 from ipsecha.cluster.pair import PairMember
+from ipsecha.cluster.seating import SeatedMember
 from ipsecha.ike.endpoint import IkeEndpoint
-from simulation import boundaries
+from simulation import boundaries, seats
 from simulation.full_variants import FULL_VARIANTS
 from simulation.lazy import LazyVariant, LazyWorld, judged_lazily
 from simulation.play import judged
@@ -21,6 +22,7 @@ from simulation.variants_lazy import LAZY_VARIANTS
 from simulation.variants_mirrors import MIRROR_VARIANTS, judged_mirrors
 from simulation.variants_pair import PAIR_VARIANTS, judged_pair, spoken
 from simulation.variants_power import POWER_VARIANTS
+from simulation.variants_seats import SEAT_VARIANTS
 from simulation.variants_witness import WITNESS_VARIANTS, judged_witnessed
 from simulation.violation import Violation
 from simulation.world import Variant, World
@@ -62,7 +64,7 @@ def _what(variant: Variant) -> str:
     """The docstring of whatever is broken in it."""
     if variant.endpoint is not IkeEndpoint:
         return _first_sentence(variant.endpoint.__doc__)
-    if variant.member is not PairMember:
+    if variant.member not in (PairMember, SeatedMember):
         return _first_sentence(variant.member.__doc__)
     return _first_sentence(variant.prepare.__doc__)
 
@@ -93,6 +95,8 @@ def _all() -> Iterator[Broken]:
         yield Broken("power", name, _what_of_power(powered), frozenset(checkers), partial(_powered, variant=powered))
     for name, (hasty, checkers) in LAZY_VARIANTS.items():
         yield Broken("lazy", name, _what(hasty), frozenset(checkers), partial(_lazily, variant=hasty))
+    for name, (variant, checkers) in SEAT_VARIANTS.items():
+        yield Broken("seats", name, _what(variant), frozenset(checkers), partial(seats.judged, variant=variant))
     for one in WITNESS_VARIANTS:
         yield Broken("witness", one.name, _first_sentence(one.what), one.checkers, partial(judged_witnessed, one))
     for mirrored in MIRROR_VARIANTS:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cache
 from random import Random
 from typing import TYPE_CHECKING, Any
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from certificates import Authority, Holder
 from ike_pair import Entropy, ah, connection, esp, proposal
 from ipsecha.cluster import effects as fx
+from ipsecha.cluster.commit_log import CommitLog
 from ipsecha.cluster.pair import PairMember, PairSettings, Role
 from ipsecha.crypto.credentials import ConnectionSecrets, Credentials
 from ipsecha.dataplane.userspace.plane import PlaneConfig
@@ -256,7 +257,7 @@ class MemberNode(Node):
     """One member of the cluster."""
 
     def __init__(self, world: World, index: int) -> None:
-        super().__init__(world, "ab"[index])
+        super().__init__(world, "abcd"[index])
         self.index = index
         self.side: PairSide
         self.member: PairMember
@@ -265,24 +266,40 @@ class MemberNode(Node):
 
     def start(self) -> None:
         world = self.world
-        world.synch.process_started()
-        self.link = None
+        self._plug_in()
         self.epochs_owned = []
         self.host.carrier = True
         self._build(tuple(site.connection(cluster=True) for site in world.sites), world.random.uniform(-3, 3))
-        settings = PairSettings("test", ("a", "b"), self.index, heartbeat_s=world.heartbeat_s)
-        self.member = world.variant.member(settings, Entropy(f"{world.seed}/{self.process.name}/member"))
-        self.member.log.part, self.member.log.window = 1, 1  # so that a few records are a long snapshot
+        self.member = world.variant.member(self._settings(), Entropy(f"{world.seed}/{self.process.name}/member"))
+        for log in self._logs():
+            log.part, log.window = 1, 1  # so that a few records are a long snapshot
         self.plane._sad.part = self.plane._sad.settled_part = 1
-        addresses = SimulatedAddresses(self.host, self._links, world.network, (CLUSTER,))
-        self.side = PairSide(self.gateway, self.member, addresses)
+        self._make_side(SimulatedAddresses(self.host, self._links, world.network, (CLUSTER,)))
         self.gateway.cluster = self.side
-        self.side.channel = SimulatedChannel(world.synch, self)  # type: ignore[assignment]
-        self.side.beats = SimulatedBeats(world.synch, self)  # type: ignore[assignment]
         self._watch()
         world.variant.prepare(self)
         world.record.note(self.process.name, "start")
         self.process.run(self._begin)
+
+    def _plug_in(self) -> None:
+        self.world.synch.process_started()
+        self.link = None
+
+    def _unplug(self) -> None:
+        self.link = None
+        self.world.synch.process_gone(not self.host.up)
+
+    def _settings(self) -> PairSettings:
+        return PairSettings("test", ("a", "b"), self.index, heartbeat_s=self.world.heartbeat_s)
+
+    def _logs(self) -> Iterable[CommitLog]:
+        return (self.member.log,)
+
+    def _make_side(self, addresses: SimulatedAddresses) -> None:
+        """With what it says things by."""
+        self.side = PairSide(self.gateway, self.member, addresses)
+        self.side.channel = SimulatedChannel(self.world.synch, self)  # type: ignore[assignment]
+        self.side.beats = SimulatedBeats(self.world.synch, self)  # type: ignore[assignment]
 
     def _begin(self) -> None:
         self.side.start(self.now(), WALL_AT_START + self.wall_skew_s + self.world.timeline.time)
@@ -319,8 +336,7 @@ class MemberNode(Node):
 
     def _killed(self, process: Process) -> None:
         super()._killed(process)
-        self.link = None
-        self.world.synch.process_gone(not self.host.up)
+        self._unplug()
         self.world.served(self)
 
     @property

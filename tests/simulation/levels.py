@@ -7,6 +7,7 @@
 | mirrors | three ``SeatedMember``s around the same model | seats that change hands, copies that are to become backups |
 | mirrors-witness | the same, with a witness | nothing is excused |
 | boundaries | the whole, one story and one fault at every act of it | a failover in milliseconds |
+| seats | the same with three whole members | mirrors that get the seat, and own |
 | power | the same; both members lose power at once and come back with what is on their disks | saved state |
 | full | members and peers of the product's own parts; only what is outside of them is simulated | everything |
 | trio | the same, and a witness | nothing is excused |
@@ -17,7 +18,7 @@ A seed plays one level, unless it is told which: ``level_of``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from random import Random
 from typing import NamedTuple
 
@@ -28,7 +29,7 @@ import mirror_faults
 import witness_world
 from cluster_world import World as ModelWorld
 from ipsecha.cluster.pair import PairMember
-from simulation import boundaries, lazy, play, power_cuts
+from simulation import boundaries, lazy, play, power_cuts, seats
 from simulation.full_variants import FULL_VARIANTS
 from simulation.narrator import narrated
 from simulation.plan import Plan
@@ -37,6 +38,7 @@ from simulation.variants_lazy import LAZY_VARIANTS
 from simulation.variants_mirrors import MIRROR_VARIANTS
 from simulation.variants_pair import PAIR_VARIANTS, kinds_of, spoken
 from simulation.variants_power import POWER_VARIANTS
+from simulation.variants_seats import SEAT_VARIANTS
 from simulation.variants_witness import WITNESS_VARIANTS
 from simulation.violation import Violation
 from simulation.world import Variant, World
@@ -62,7 +64,7 @@ class Outcome(NamedTuple):
 class Level(NamedTuple):
     """``judge(seed)`` and ``replay(plan, whole)`` raise Violation; its note is the end of the trace, or all of it.
 
-    ``share``: of a thousand seeds so many, about, play it."""
+    ``share``: of a thousand seeds so many, about, play it; 0: those that are asked to."""
 
     share: int
     judge: Callable[[int], Outcome]
@@ -80,8 +82,8 @@ def _outcome_of_model(world: ModelWorld) -> Outcome:
     return Outcome(world.failovers, world.frames, world.packets, world.has_split, world.time, f"{world.trace:08x}")
 
 
-def _variant(name: str) -> Variant | None:
-    return None if name == SOUND else FULL_VARIANTS[name][0]
+def _variant(name: str, known: Mapping[str, tuple[Variant, set[str]]] = FULL_VARIANTS) -> Variant | None:
+    return None if name == SOUND else known[name][0]
 
 
 def _outcome(world: World) -> Outcome:
@@ -97,7 +99,7 @@ def _replay_full(plan: Plan, whole: bool = False) -> Outcome:
     return _traced(play.replayed(plan, _variant(plan.variant), narrated if whole else play.last_lines))
 
 
-class _CountedWalk(boundaries.Walk):
+class _Counted(boundaries.Walk):
     """A walk may go through several worlds."""
 
     def __init__(
@@ -118,8 +120,16 @@ class _CountedWalk(boundaries.Walk):
         self.outcome = self.outcome.plus(_outcome(self.world))
 
 
-def _walked(plan: Plan, whole: bool = False) -> _CountedWalk:
-    walk = _CountedWalk(plan, _variant(plan.variant), narrated if whole else play.last_lines)
+class _CountedSeats(_Counted, seats.Walk):
+    pass
+
+
+def _walked(plan: Plan, whole: bool = False) -> _Counted:
+    watch = narrated if whole else play.last_lines
+    if plan.level == seats.LEVEL:
+        walk: _Counted = _CountedSeats(plan, _variant(plan.variant, SEAT_VARIANTS), watch)
+    else:
+        walk = _Counted(plan, _variant(plan.variant), watch)
     try:
         walk.play()
     except Violation as violation:
@@ -181,6 +191,7 @@ LEVELS: dict[str, Level] = {
     "full": Level(12, lambda seed: _outcome(play.judged(seed)), play.draw, _replay_full),
     "trio": Level(5, lambda seed: _outcome(play.judged(seed, witnessed())), _draw_trio, _replay_trio),
     "lazy": Level(3, lambda seed: _outcome(lazy.judged_lazily(seed)), lazy.draw, _replay_lazy),
+    "seats": Level(5, lambda seed: _walked(seats.draw(seed)).outcome, seats.draw, _replay_walk),
 }
 
 

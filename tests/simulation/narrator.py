@@ -26,6 +26,7 @@ ESP_PORTS = (-50, -51)
 NAT_PORT = 4500
 SHORT = {Payload.NONCE: "Ni", Payload.TSI: "TSi", Payload.TSR: "TSr", Payload.IDI: "IDi", Payload.IDR: "IDr"}
 UNTOLD = ("Pulse", "HalfOpen")
+MEMBERS = "abcd"
 SPI_LENGTH = 8
 
 
@@ -74,7 +75,7 @@ class Narrator:
     def _noted(self, who: str, text: str | Callable[..., str], *arguments: Any) -> None:
         self._note(who, text, *arguments)
         if isinstance(text, str):
-            self.say(who[:1] if who[:1] in "ab" else who[:2], text)
+            self.say(who[:1] if who[:1] in MEMBERS else who[:2], text)
 
     # IKE and ESP
 
@@ -132,12 +133,11 @@ class Narrator:
 
     # The synch channel
 
-    def _received(self, receiver: int, data: bytes) -> None:
-        self._frame(receiver, data)
+    def _received(self, sender: int, receiver: int, data: bytes) -> None:
+        self._frame(sender, receiver, data)
         frame = frames.decode_frame(data)
         if frame is not None and type(frame).__name__ not in UNTOLD:
-            sender = "ab"[1 - receiver]
-            self.say(sender, f"=> {'ab'[receiver]:8} {self._told(frame)}")
+            self.say(MEMBERS[sender], f"=> {MEMBERS[receiver]:8} {self._told(frame)}")
 
     def _told(self, frame: Any) -> str:
         if isinstance(frame, frames.Commit):

@@ -16,6 +16,8 @@ HEIR = "heir "
 ALL, EITHER = "all: ", "either side: "
 """Begin what befalls the whole cluster, and what the owner, a peer or both do.  In the name of an event ``{count}``
 stands for its count."""
+SEATS = ("the owner", "the backup", "a mirror")
+"""Whoever is at one of them by then is the member of an event, where stories are told."""
 CHANCE = 1 << 32
 
 
@@ -42,7 +44,7 @@ class Event(msgspec.Struct, frozen=True, omit_defaults=True):
         if what.startswith((ALL, EITHER)):
             return what
         if ": " in self.what:
-            return f"{self.what}, at act {self.count} of {'the backup' if self.member else 'the owner'}"
+            return f"{self.what}, at act {self.count} of {SEATS[self.member]}"
         return f"{'abcd'[self.member]}: {what}"
 
 

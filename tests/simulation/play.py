@@ -164,13 +164,13 @@ def _records(world: World) -> None:
         return
     if owner.member.log.backup is not BackupState.IN_SYNC or owner.member.epoch != backup.member.epoch:
         return
-    ours, theirs = ({spi: _comparable(sa) for spi, sa in node.endpoint.sas.items()} for node in (owner, backup))
+    ours, theirs = ({spi: comparable(sa) for spi, sa in node.endpoint.sas.items()} for node in (owner, backup))
     if ours != theirs:
         differing = [spi.hex() for spi in ours.keys() | theirs.keys() if ours.get(spi) != theirs.get(spi)]
         world.record.violation("commit", f"owner and backup differ about {' '.join(sorted(differing))}")
 
 
-def _comparable(sa: IkeSa) -> bytes:
+def comparable(sa: IkeSa) -> bytes:
     """The record without what only the owner counts (signs of life, repetitions, tries to rekey) and without ceilings,
     which the backup knows first."""
     copy = decode_record(encode_record(sa))

@@ -84,7 +84,7 @@ def _exchanges(
     return Story(tell, seconds, renews)
 
 
-def _switch_over(world: World, owner: MemberNode, backup: MemberNode) -> None:
+def _hand_over(world: World, owner: MemberNode) -> None:
     def command() -> None:
         try:
             owner.member.switchover(owner.now())
@@ -95,8 +95,8 @@ def _switch_over(world: World, owner: MemberNode, backup: MemberNode) -> None:
     world.inner_packets(3)
 
 
-def _hand_over(world: World, node: MemberNode) -> None:
-    _switch_over(world, node, world.members[1 - node.index])
+def _switch_over(world: World, owner: MemberNode, backup: MemberNode) -> None:
+    _hand_over(world, owner)
 
 
 def _return(world: World, owner: MemberNode, backup: MemberNode) -> None:

@@ -49,7 +49,7 @@ class Link:
 class SynchNetwork:
     """``tap(sender, receiver, frame)`` sees each frame as it is handed over."""
 
-    def __init__(self, timeline: Timeline, ends: list[End], tap: Callable[[int, bytes], None]) -> None:
+    def __init__(self, timeline: Timeline, ends: list[End], tap: Callable[[int, int, bytes], None]) -> None:
         self.timeline = timeline
         self.ends = ends
         self.tap = tap
@@ -184,7 +184,7 @@ class SynchNetwork:
 
     def _receive(self, end: End, link: Link, frame: bytes) -> None:
         if end.link is link:
-            self.tap(end.index, frame)
+            self.tap(1 - end.index, end.index, frame)
             end.side.frame_received(frame)
 
     # Beats

@@ -12,7 +12,7 @@ from simulation.table import noticed_by
 
 pytestmark = pytest.mark.slow
 
-TESTED_BESIDE = ("pair", "witness", "mirrors", "mirrors-witness")
+TESTED_BESIDE = ("pair", "witness", "mirrors", "mirrors-witness", "seats")
 NAMES = [name for name, broken in BROKEN.items() if broken.level not in TESTED_BESIDE]
 
 

@@ -19,10 +19,10 @@ class _Meter:
         self.frames = self.octets = 0
         self._tap, world.synch.tap = world.synch.tap, self._count
 
-    def _count(self, receiver: int, frame: bytes) -> None:
+    def _count(self, sender: int, receiver: int, frame: bytes) -> None:
         self.frames += 1
         self.octets += len(frame)
-        self._tap(receiver, frame)
+        self._tap(sender, receiver, frame)
 
 
 def _established(seed: int) -> World:

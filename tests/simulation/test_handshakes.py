@@ -112,13 +112,13 @@ def _watch(world: World, budget: SharingBudget, commits: list[bytes]) -> None:
     """All that goes over the synch channel: half-open IKE SAs against the budget, and records."""
     tap = world.synch.tap
 
-    def watched(receiver: int, data: bytes) -> None:
+    def watched(sender: int, receiver: int, data: bytes) -> None:
         frame = frames.decode_frame(data)
         if isinstance(frame, frames.HalfOpen):
             budget.sent(len(frame.state), world.time)
         elif isinstance(frame, frames.Commit):
             commits.append(data)
-        tap(receiver, data)
+        tap(sender, receiver, data)
 
     world.synch.tap = watched
 

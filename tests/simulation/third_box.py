@@ -25,13 +25,14 @@ SEEK_S, DELAY_S = 0.05, 0.001
 class ThirdBox:
     """The witness, and the cables to it."""
 
-    def __init__(self, world: World, ledger: type[Ledger]) -> None:
+    def __init__(self, world: World, ledger: type[Ledger], cables_fail: bool = True) -> None:
         self.world = world
-        self.ledger = ledger("test", ("a", "b"), Line())
-        self.cut = {(index, way): False for index in (0, 1) for way in ("to", "from")}
+        self.ledger = ledger("test", tuple(member.name for member in world.members), Line())
+        self.cut = {(index, way): False for index in range(len(world.members)) for way in ("to", "from")}
         self.timeline = world.timeline
         self.timeline.at(SEEK_S, self._seek)
-        self.timeline.at(2.0, self._disturb)
+        if cables_fail:
+            self.timeline.at(2.0, self._disturb)
 
     def _disturb(self) -> None:
         """Cables fail and work again by chance, while there are faults; both members always know the witness first."""
@@ -96,8 +97,9 @@ def witnessed(
     member: type[PairMember] = PairMember,
     ledger: type[Ledger] = Ledger,
     faults: tuple[str, ...] = (),
+    cables_fail: bool = True,
 ) -> Variant:
-    """A pair with a witness; ``member`` and ``ledger`` may be broken."""
+    """A pair with a witness, or a cluster of three; ``member`` and ``ledger`` may be broken."""
 
     def make(settings: PairSettings, entropy: Entropy) -> PairMember:
         return member(msgspec.structs.replace(settings, witness=True), entropy)
@@ -105,7 +107,7 @@ def witnessed(
     def prepare(node: MemberNode) -> None:
         world: Any = node.world
         if not hasattr(world, "third_box"):
-            world.third_box = ThirdBox(node.world, ledger)
+            world.third_box = ThirdBox(node.world, ledger, cables_fail)
         world.served = lambda node: None  # nothing is excused
         node.side.witness = BoxLink(world.third_box, node)  # type: ignore[assignment]
 

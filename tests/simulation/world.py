@@ -64,8 +64,8 @@ class World:
                 site.ah = ""
         self.network.nats = {site.address: Nat(site.address, site.number) for site in self.sites if site.roams}
         self.peers = [PeerNode(self, site) for site in self.sites]
-        self.members = [MemberNode(self, 0), MemberNode(self, 1)]
-        self.synch = SynchNetwork(self.timeline, self.members, self._frame)  # type: ignore[arg-type]
+        self.members = self._make_members()
+        self.synch = self._make_synch()
         self.heartbeat_s = 0.1
         self.after_failover = AfterFailover()  # the members' policy
         self.over = False  # there are no more faults
@@ -80,6 +80,12 @@ class World:
         self.recorded: deque[Datagram] = deque(maxlen=RECORDED)  # on the way to the cluster
         self.first_requests: list[Datagram] = []  # IKE_SA_INIT, of the same
         self._stale: list[tuple[Any, ...]] = []
+
+    def _make_members(self) -> list[MemberNode]:
+        return [MemberNode(self, 0), MemberNode(self, 1)]
+
+    def _make_synch(self) -> SynchNetwork:
+        return SynchNetwork(self.timeline, self.members, self._frame)  # type: ignore[arg-type]
 
     def start(self, peers_after_s: tuple[float, ...] = (0.0, 0.5, 1.5)) -> None:
         for member in self.members:
@@ -208,7 +214,7 @@ class World:
             self.record.note(node.process.name, "both have gone on alone" if split else "there is one owner again")
             self.record.split(split, self._number)
 
-    def _frame(self, receiver: int, data: bytes) -> None:
+    def _frame(self, sender: int, receiver: int, data: bytes) -> None:
         node = self.members[receiver]
         self.record.happened(node.name, data)
         self.record.note(node.process.name, _short, data)

@@ -13,7 +13,7 @@ from typing import Any
 
 from ipsecha.cluster import effects as fx
 from ipsecha.cluster.seating import SeatedMember
-from ipsecha.gateway.beats import BeatPath, Beats
+from ipsecha.gateway.beats import BeatPath, Beats, Received
 from ipsecha.gateway.channel import BACKLOG, ChannelConfig, ChannelEvents, LossReason, SynchChannel
 from ipsecha.gateway.config_model import ClusterLinkConfig
 from ipsecha.gateway.core import Gateway
@@ -136,11 +136,16 @@ def refused_peer(why: str) -> None:
     log.warning("synch channel: refused a peer: %s", why)
 
 
-def mirror_side(side: MirrorSide, link: ClusterLinkConfig) -> MirrorSide:
+def mirror_side(
+    side: MirrorSide,
+    link: ClusterLinkConfig,
+    make_channel: Callable[[ChannelConfig, ChannelEvents], SynchChannel] = SynchChannel,
+    make_beats: Callable[[list[tuple[BeatPath, Received]]], Beats] = Beats,
+) -> MirrorSide:
     """The side with its channels and beats, none of them started."""
     settings = side.seated.settings
     channels: dict[int, SynchChannel] = {}
-    paths: list[tuple[BeatPath, Callable[[bytes], None]]] = []
+    paths: list[tuple[BeatPath, Received]] = []
     for index, name in enumerate(settings.members):
         if index == settings.index:
             continue
@@ -150,10 +155,10 @@ def mirror_side(side: MirrorSide, link: ClusterLinkConfig) -> MirrorSide:
             frame=partial(side.member_frame, index),
             refused_peer=refused_peer,
         )
-        channels[index] = SynchChannel(channel_config(link, name, dials=settings.index > index), events)
+        channels[index] = make_channel(channel_config(link, name, dials=settings.index > index), events)
         for path in beat_paths(link, name):
             paths.append((path, partial(side.member_beat, index, path.name)))
     # a mesh stands where a pair has its one channel; nothing is sent on it as a whole
     side.mesh = side.channel = Mesh(link.listen, channels)  # type: ignore[assignment]
-    side.beats = Beats(paths)
+    side.beats = make_beats(paths)
     return side
