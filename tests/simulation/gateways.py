@@ -246,7 +246,7 @@ class MemberNode(Node):
     """One member of the cluster."""
 
     def __init__(self, world: World, index: int) -> None:
-        super().__init__(world, "ab"[index])
+        super().__init__(world, world.names[index])
         self.index = index
         self.side: PairSide
         self.member: PairMember
@@ -260,11 +260,11 @@ class MemberNode(Node):
         self.epochs_owned = []
         self.host.carrier = True
         self._build(tuple(site.connection(cluster=True) for site in world.sites), world.random.uniform(-3, 3))
-        settings = PairSettings("test", ("a", "b"), self.index, heartbeat_s=world.heartbeat_s)
+        settings = PairSettings("test", world.names, self.index, heartbeat_s=world.heartbeat_s)
         self.member = world.variant.member(settings, Entropy(f"{world.seed}/{self.process.name}/member"))
         self.member.log.part, self.member.log.window = 1, 1  # so that a few records are a long snapshot
         self.plane._sad.part = self.plane._sad.settled_part = 1
-        addresses = SimulatedAddresses(self.host, self._links, world.network, (CLUSTER,))
+        addresses = SimulatedAddresses(self.host, self._links, world.network, (world.address,))
         self.side = PairSide(self.gateway, self.member, addresses)
         self.gateway.cluster = self.side
         self.side.channel = SimulatedChannel(world.synch, self)  # type: ignore[assignment]

@@ -31,9 +31,10 @@ WORK = (*[check_liveness] * 6, *[rekey_children] * 3, rekey_ike)
 
 @dataclass
 class LazyVariant(Variant):
-    """``plain``: peers do not support RFC 6311, whatever the seed says."""
+    """``plain``: peers do not support RFC 6311, whatever the seed says.  ``strict``: nothing is lazy after all."""
 
     plain: bool = False
+    strict: bool = False
     prepare: Any = field(default=lambda node: None)
 
 
@@ -81,10 +82,10 @@ class LazyRecord(Record):
 
 
 class LazyWorld(World):
-    def __init__(self, seed: int, variant: LazyVariant | None = None) -> None:
+    def __init__(self, seed: int, variant: LazyVariant | None = None, peers: int = 0) -> None:
         self.lazy_variant = variant or LazyVariant()
         inner = Variant(self.lazy_variant.name, self.lazy_variant.member, self.lazy_variant.endpoint, self._prepare, ())
-        super().__init__(seed, inner)
+        super().__init__(seed, inner, peers)
         learning = self.record.learning
         self.record: LazyRecord = LazyRecord(self)
         self.record.learning = learning
@@ -101,7 +102,8 @@ class LazyWorld(World):
             self._without_sync(peer.endpoint)
 
     def _prepare(self, node: MemberNode) -> None:
-        node.gateway.commit_lazily()
+        if not self.lazy_variant.strict:
+            node.gateway.commit_lazily()
         self._without_sync(node.endpoint)
         self.lazy_variant.prepare(node)
 

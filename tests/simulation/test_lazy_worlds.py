@@ -2,11 +2,11 @@
 
 | variant | what is broken | noticed by | seeds needed |
 |---|---|---|---|
-| suspects-not-marked | the records do not say that an SA is open | commit | 4 |
-| opened-without-ack | the first step of an SA leaves at once, too | repair | 1 |
-| suspects-not-repaired | the new owner does not look after its suspects | I4 | 6 |
-| any-answer | whatever answers a probe ends the repair | repair | 16 |
-| no-evidence | requests of the peer that are ahead are dropped | I4 | 14 |
+| suspects-not-marked | the records do not say that an SA is open | commit | 8 |
+| opened-without-ack | the first step of an SA leaves at once, too | commit | 1 |
+| suspects-not-repaired | the new owner does not look after its suspects | I4 | 8 |
+| any-answer | whatever answers a probe ends the repair | repair | 5 |
+| no-evidence | requests of the peer that are ahead are dropped | I4 | 36 |
 """
 
 from __future__ import annotations

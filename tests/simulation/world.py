@@ -48,6 +48,9 @@ class Variant:
 
 
 class World:
+    names = ("a", "b")
+    address = CLUSTER
+
     def __init__(self, seed: int, variant: Variant | None = None, peers: int = 0) -> None:
         self.seed = seed
         self.variant = variant or Variant()
@@ -106,7 +109,11 @@ class World:
         self.record.sent(host, datagram)
         if self.secrecy is not None:
             self.secrecy.datagrams.append(datagram.data)
-        if datagram.destination[0] == CLUSTER:
+        self.keep(datagram, outside)
+
+    def keep(self, datagram: Datagram, outside: Datagram) -> None:
+        """Somebody records what is on its way to the cluster."""
+        if datagram.destination[0] == self.address:
             self.recorded.append(outside)
             if outside.destination[1] == 500 and outside.data[18] == IKE_SA_INIT and not outside.data[19] & RESPONSE:
                 self.first_requests.append(outside)
@@ -182,7 +189,7 @@ class World:
             self.record.covers(node.process.name, sa)
         if not again and node.member.lineage != epoch:
             known = {*node.endpoint.sas, *node.endpoint.initiations}
-            self.record.covers_handshakes(node.process.name, CLUSTER, known)
+            self.record.covers_handshakes(node.process.name, self.address, known)
         if self.random.random() < 0.5:
             self.timeline.at(self.random.random() * 0.3, self.replay)
 
