@@ -257,7 +257,7 @@ class MemberNode(Node):
     """One member of the cluster."""
 
     def __init__(self, world: World, index: int) -> None:
-        super().__init__(world, "abcd"[index])
+        super().__init__(world, world.names[index])
         self.index = index
         self.side: PairSide
         self.member: PairMember
@@ -272,9 +272,9 @@ class MemberNode(Node):
         self._build(tuple(site.connection(cluster=True) for site in world.sites), world.random.uniform(-3, 3))
         self.member = world.variant.member(self._settings(), Entropy(f"{world.seed}/{self.process.name}/member"))
         for log in self._logs():
-            log.part, log.window = 1, 1  # so that a few records are a long snapshot
+            log.part, log.window = world.sizes
         self.plane._sad.part = self.plane._sad.settled_part = 1
-        self._make_side(SimulatedAddresses(self.host, self._links, world.network, (CLUSTER,)))
+        self._make_side(SimulatedAddresses(self.host, self._links, world.network, (world.address,)))
         self.gateway.cluster = self.side
         self._watch()
         world.variant.prepare(self)
@@ -290,7 +290,7 @@ class MemberNode(Node):
         self.world.synch.process_gone(not self.host.up)
 
     def _settings(self) -> PairSettings:
-        return PairSettings("test", ("a", "b"), self.index, heartbeat_s=self.world.heartbeat_s)
+        return PairSettings("test", self.world.names, self.index, heartbeat_s=self.world.heartbeat_s)
 
     def _logs(self) -> Iterable[CommitLog]:
         return (self.member.log,)

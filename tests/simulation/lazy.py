@@ -32,9 +32,10 @@ OFTEN = tuple(name for name, weight in zip(WORK, (6, 3, 1), strict=True) for _ i
 
 @dataclass
 class LazyVariant(Variant):
-    """``plain``: peers do not support RFC 6311, whatever the seed says."""
+    """``plain``: peers do not support RFC 6311, whatever the seed says.  ``strict``: nothing is lazy after all."""
 
     plain: bool = False
+    strict: bool = False
 
 
 class LazyRecord(Record):
@@ -102,7 +103,8 @@ class LazyWorld(World):
             self._without_sync(peer.endpoint)
 
     def _prepare(self, node: MemberNode) -> None:
-        node.gateway.commit_lazily()
+        if not self.lazy_variant.strict:
+            node.gateway.commit_lazily()
         self._without_sync(node.endpoint)
         self.lazy_variant.prepare(node)
 

@@ -48,7 +48,7 @@ class SeatNode(MemberNode):
 
     def _settings(self) -> PairSettings:
         world = self.world
-        return PairSettings("test", NAMES, self.index, heartbeat_s=world.heartbeat_s, acks_all=world.acks_all)
+        return PairSettings("test", world.names, self.index, heartbeat_s=world.heartbeat_s, acks_all=world.acks_all)
 
     def _logs(self) -> Iterable[CommitLog]:
         return [self.member.log, *(other.source.log for other in self.member.others.values())]
@@ -94,6 +94,7 @@ class SeatNode(MemberNode):
 
 
 class SeatWorld(World):
+    names = NAMES
     members: list[SeatNode]  # type: ignore[assignment]
     synch: MeshNetwork  # type: ignore[assignment]
 

@@ -10,7 +10,7 @@ import pytest
 
 from simulation.levels import LEVELS
 
-SEEDS = {"power": 2, "full": 20, "trio": 3}
+SEEDS = {"power": 2, "full": 20, "trio": 20}
 """Worlds in which owners follow each other; elsewhere the first one will do."""
 FAILOVERS = 2
 PROGRAM = """

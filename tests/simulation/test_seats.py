@@ -8,7 +8,6 @@ import pytest
 from ipsecha.cluster.seating import SeatedMember
 from simulation import seats
 from simulation.broken import BROKEN
-from simulation.levels import LEVELS, level_of
 from simulation.table import noticed_by
 from simulation.third_box import witnessed
 
@@ -50,11 +49,6 @@ def test_a_witness_has_seats_filled_after_silence(fault: str) -> None:
 
 def test_one_seed_is_one_walk() -> None:
     assert len({seats.judged(5).record.trace for _ in range(2)}) == 1
-
-
-def test_no_seed_plays_this_level_unasked() -> None:
-    assert LEVELS[seats.LEVEL].share == 0
-    assert seats.LEVEL not in {level_of(seed) for seed in range(2000)}
 
 
 @pytest.mark.slow

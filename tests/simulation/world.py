@@ -10,11 +10,12 @@ import base64
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from random import Random
 from socket import inet_aton
 from typing import TYPE_CHECKING, Any
 
 from ipsecha.cluster import frames
-from ipsecha.cluster.commit_log import BackupState
+from ipsecha.cluster.commit_log import SNAPSHOT_PART, SNAPSHOT_WINDOW, BackupState
 from ipsecha.cluster.pair import PairMember
 from ipsecha.ike.endpoint import IkeEndpoint
 from ipsecha.model.effects import Report
@@ -34,6 +35,9 @@ if TYPE_CHECKING:
 CLUSTER_INNER = "10.1.0.1"
 RECORDED = 400
 
+SIZES = ((1, 1), (1, 1), (SNAPSHOT_PART, SNAPSHOT_WINDOW))
+"""Parts of a snapshot, and how many are under way: so that a few records are a long one; or the product's own."""
+
 
 @dataclass
 class Variant:
@@ -48,9 +52,13 @@ class Variant:
 
 
 class World:
+    names: tuple[str, ...] = ("a", "b")
+    address = CLUSTER
+
     def __init__(self, seed: int, variant: Variant | None = None, peers: int = 0) -> None:
         self.seed = seed
         self.variant = variant or Variant()
+        self.sizes = Random(f"sizes/{seed}").choice(SIZES)
         self.timeline = Timeline(seed)
         self.random = self.timeline.random
         self.record = Record(self.timeline)
@@ -113,7 +121,11 @@ class World:
         self.record.sent(host, datagram)
         if self.secrecy is not None:
             self.secrecy.datagrams.append(datagram.data)
-        if datagram.destination[0] == CLUSTER:
+        self.keep(datagram, outside)
+
+    def keep(self, datagram: Datagram, outside: Datagram) -> None:
+        """Somebody records what is on its way to the cluster."""
+        if datagram.destination[0] == self.address:
             self.recorded.append(outside)
             if outside.destination[1] == 500 and outside.data[18] == IKE_SA_INIT and not outside.data[19] & RESPONSE:
                 self.first_requests.append(outside)
@@ -189,7 +201,7 @@ class World:
             self.record.covers(node.process.name, sa)
         if not again and node.member.lineage != epoch:
             known = {*node.endpoint.sas, *node.endpoint.initiations}
-            self.record.covers_handshakes(node.process.name, CLUSTER, known)
+            self.record.covers_handshakes(node.process.name, self.address, known)
         if self.random.random() < 0.5:
             self.timeline.at(self.random.random() * 0.3, self.replay)
 

@@ -12,6 +12,11 @@ Always strict: the birth, the rekey and the end of an IKE SA, since nothing repa
 SA, or the next owner, which may make the very same one of a repeated answer, would not know that its numbers were used
 (invariants I2 and I3); everything, when the channel
 lags too far behind; and counter leases, which are not the business of this queue (invariants I2 and I3).
+
+The record of an IKE SA's rekey or end closes it: all that has left before it has its record before it, and nothing
+leaves behind it until it is known.  A next owner that took it for open would set our request for the new IKE SA aside
+when its answer is late, and the peer may have made one of it.  Only where an owner before may have lost something
+(IN_DOUBT) it stays open.
 """
 
 from __future__ import annotations
@@ -22,7 +27,7 @@ from collections.abc import Callable, Sequence
 
 from ipsecha.gateway.output_commit import Changes, OutputCommit, is_free, record_of, replicated
 from ipsecha.ike.collisions import CREATIONS
-from ipsecha.ike.flags import CHANGING, LEAVING, OPEN
+from ipsecha.ike.flags import CHANGING, IN_DOUBT, LEAVING, OPEN
 from ipsecha.ike.timers import Timers
 from ipsecha.model.effects import Effect, InstallChild, RemoveChild
 from ipsecha.model.records import ExchangeKind, IkeSa
@@ -132,6 +137,8 @@ class LazyCommit(OutputCommit):
             if not isinstance(sa, IkeSa) or _is_strict(sa):
                 known = False
                 self.open.pop(key, None)
+                if isinstance(sa, IkeSa) and not sa.flags & IN_DOUBT and not self._is_suspect(key):
+                    sa.flags &= ~(OPEN | CHANGING)
                 continue
             one = self.open.get(key)
             if one is None:

@@ -46,6 +46,7 @@ LAST_MESSAGE_ID = 0xFFFFFFFF
 REKEY_MESSAGE_ID = 0xFFFF0000  # from here on the IKE SA is to be rekeyed
 FIRST_AFTER_AUTH = 2
 FATAL_AFTER_AUTH = {Notify.AUTHENTICATION_FAILED, Notify.INVALID_SYNTAX, Notify.UNSUPPORTED_CRITICAL_PAYLOAD}
+_SYNC = int(ExchangeKind.MESSAGE_ID_SYNC)
 KNOWN_PAYLOADS = frozenset(int(payload) for payload in Payload)
 
 
@@ -83,12 +84,13 @@ def enqueue(endpoint: IkeEndpoint, sa: IkeSa, task: Task, now: float) -> None:
 
 def run_queue(endpoint: IkeEndpoint, sa: IkeSa, now: float) -> None:
     """Start the first task that may start, if no request is in flight.  A starter that finds its task moot (the child
-    SA is gone) simply returns: the next task has its turn."""
+    SA is gone) simply returns: the next task has its turn.  A synchronisation (RFC 6311) waits for nothing but the
+    request in flight, and nothing overtakes it: whatever did would be set aside for it."""
     if sa.local_spi in endpoint.suspects and endpoint.repairs.waits(endpoint, sa, now):
         return
     while sa.exchange is None and sa.queue and sa.local_spi in endpoint.sas:
         for task in sa.queue:
-            if task.not_before <= now:
+            if task.not_before <= now or task.kind == _SYNC:
                 break
         else:
             endpoint.rearm(sa)

@@ -137,6 +137,30 @@ def test_births_rekeys_and_ends_of_ike_sas_always_wait() -> None:
     assert not ring.step(message(b"delete"))
 
 
+def test_the_record_of_a_rekey_says_that_nothing_is_missing() -> None:
+    """All that has left before it has its record before it, and nothing leaves behind it unknown.  The next owner only
+    has to repeat the request: were it to ask for new message IDs (RFC 6311) instead, it would give up a request of
+    which the peer may have made an IKE SA."""
+    ring = Ring()
+    sa = ring.sas[0]
+    ring.step(message(b"1"))
+    ring.acknowledge()
+    assert ring.step(RemoveChild(sa.children[0].spi_in)) is False
+    ring.acknowledge()
+    assert ring.known() == OPEN | CHANGING
+    sa.exchange = Exchange(ExchangeKind.REKEY_IKE, 3, (b"",), 0.0)
+    assert not ring.step(message(b"rekey"))
+    assert ring.known() == 0
+    ring.acknowledge()
+    sa.exchange = None
+    assert not ring.step(message(b"after a refusal"))
+    assert ring.known() == OPEN
+    ring.suspects.add(sa.local_spi)
+    sa.exchange = Exchange(ExchangeKind.REKEY_IKE, 5, (b"",), 0.0)
+    ring.step(message(b"rekey"))
+    assert ring.known() == OPEN, "what another owner has done is not known yet"
+
+
 def test_a_new_ike_sa_of_the_peers_is_not_open() -> None:
     """Its first answer waits: when the owner dies before it, the peer has no such SA to ask about."""
     ring = Ring()

@@ -136,6 +136,22 @@ def test_requests_that_wait_follow(steps: SyncSteps) -> None:
     assert len(steps.a.sa.children) == 2
 
 
+def test_nothing_overtakes_it(steps: SyncSteps) -> None:
+    """The request in flight is answered before the grace is over: what else waits is not begun before message IDs
+    agree, or it would be set aside; and of a rekey of the IKE SA the peer may have made a new one."""
+    (request,) = rekey_child(steps.a, steps)
+    steps.fail_over()
+    assert [packet.data for packet in steps.ask()] == [request.data]
+    assert rekey_ike(steps.a, steps) == []
+    (response,) = steps.deliver(request)
+    sent = steps.deliver(response)
+    assert [packet.message_id for packet in sent] == [0]
+    assert synchronising(steps.a)
+    steps.pair.queue = sent
+    finish(steps)
+    assert steps.a.endpoint.counters["set-aside"] == 0
+
+
 def test_a_lost_answer(steps: SyncSteps) -> None:
     """The request is repeated octet for octet and so is the answer."""
     steps.fail_over()
