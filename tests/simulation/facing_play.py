@@ -9,7 +9,8 @@ from ipsecha.ike.flags import LEAVING
 from simulation.facing import FacingWorld, Side
 from simulation.faults import check_liveness, peace, rekey_children, rekey_ike, restart
 from simulation.gateways import MemberNode
-from simulation.lazy import DELAYS_S, LINES, REPAIRED_S, LazyVariant
+from simulation.lazy import DELAYS_MS, REPAIRED_S, LazyVariant
+from simulation.play import last_lines
 from simulation.violation import Violation
 
 AGREED = "message-ids-synchronised"
@@ -28,7 +29,7 @@ def judged_facing(seed: int, variant: LazyVariant | None = None) -> FacingWorld:
     try:
         _play(world)
     except Violation as violation:
-        violation.add_note("\n".join([f"facing seed {seed}", *world.record.lines[-LINES:]]))
+        violation.add_note(f"facing seed {seed}\n{last_lines(world)()}")
         raise
     return world
 
@@ -77,7 +78,7 @@ def _lose(world: FacingWorld, dying: tuple[Side, ...]) -> None:
     """Exchanges in quick succession, and deaths at any moment of them; of two owners at the same one."""
     chance = world.random
     for side in world.sides:
-        side.synch.delay_s = chance.choice(DELAYS_S)
+        side.synch.delay_s = chance.choice(DELAYS_MS) / 1000
     for _ in range(chance.randint(1, 12)):
         _work(world)
         world.inner_packets(chance.choice(BURSTS))
