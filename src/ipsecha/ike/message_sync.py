@@ -86,7 +86,9 @@ def start_sync(endpoint: IkeEndpoint, sa: IkeSa, now: float, message_ids: bool, 
         if not wait:
             set_aside(endpoint, sa, now)
     elif delta and not message_ids and _first_time(endpoint, sa, ExchangeKind.COUNTER_SYNC):
-        sa.queue = (*sa.queue, Task(ExchangeKind.COUNTER_SYNC, delta=delta))
+        first = tuple(task for task in sa.queue if task.kind == _SYNC)  # packets are lost until it is answered
+        rest = tuple(task for task in sa.queue if task.kind != _SYNC)
+        sa.queue = (*first, Task(ExchangeKind.COUNTER_SYNC, delta=delta), *rest)
     else:
         return False
     endpoint.touch(sa)

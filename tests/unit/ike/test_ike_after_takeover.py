@@ -108,6 +108,20 @@ def test_a_peer_that_supports_it_is_asked_to_jump_over_the_gap() -> None:
     assert progress(pair).synchronised == 1
 
 
+def test_packets_that_are_lost_do_not_wait_behind_rekeys() -> None:
+    """The request for new numbers is the next one, whatever else waits for its turn."""
+    pair = pair_with(Inbound.REKEY, count=3, sync=True)
+    first, second, third = spis(pair)
+    fail_over(pair)
+    for spi_in in (first, second):
+        pair.right.endpoint.rekey_child(spi_in, pair.now)
+    gap(pair, third, 4, 300)
+    pair.right.endpoint.after_takeover.run(pair.right.endpoint, pair.now)
+    pair.right.endpoint.end_step()
+    kinds = [task.kind for task in pair.right.sa.queue]
+    assert kinds == [ExchangeKind.COUNTER_SYNC, ExchangeKind.REKEY_CHILD]
+
+
 def test_the_hottest_come_first_at_a_pace() -> None:
     pair = pair_with(Inbound.REKEY, rate=2.0, count=CHILDREN)
     order = spis(pair)
@@ -175,6 +189,16 @@ def test_not_after_a_planned_switchover() -> None:
     pair.right.endpoint.activate(9, pair.now)
     pair.advance(10.0)
     assert spis(pair) == old
+
+
+def test_a_switchover_that_comes_to_nothing_forgets_nothing() -> None:
+    """The owner goes on in its epoch, with what it has yet to make good."""
+    pair = pair_with(rekey_all=True)
+    old = spis(pair)
+    fail_over(pair)
+    pair.right.endpoint.activate(9, pair.now)
+    pair.advance(10.0)
+    assert not set(old) & set(spis(pair))
 
 
 def test_who_is_no_longer_the_owner_begins_nothing() -> None:
