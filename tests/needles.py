@@ -20,8 +20,7 @@ class Needles:
 
     def add(self, name: str, secret: bytes) -> None:
         """Every stretch of the secret that begins at a multiple of PART; shorter ones are not secrets."""
-        for start in range(0, len(secret) - PART + 1, PART):
-            part = secret[start : start + PART]
+        for part in parts(secret):
             for form in forms(part):
                 self._forms[form] = name
         if len(secret) >= PART:
@@ -31,6 +30,11 @@ class Needles:
         """The names of the secrets that stand in one of the texts."""
         whole = "\n".join(texts)
         return {name for form, name in self._forms.items() if form in whole}
+
+
+def parts(secret: bytes) -> list[bytes]:
+    """Every stretch that begins at a multiple of PART."""
+    return [secret[start : start + PART] for start in range(0, len(secret) - PART + 1, PART)]
 
 
 def forms(part: bytes) -> list[str]:

@@ -6,7 +6,7 @@ it has seen each number of each SA, and knows them again.  What happens in these
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from unittest.mock import patch
@@ -92,6 +92,9 @@ class PowerWorld(World):
         self.disk_lost = False  # since the power failed
         if self.has_witness:
             self.third_box = QuietBox(self, Ledger)
+
+    def saved(self) -> Iterable[bytes]:
+        return [disk.present for disk in self.disks if disk.present is not None]
 
     def _prepare(self, node: MemberNode) -> None:
         """As the daemon does it with ``[persistence]``."""

@@ -15,7 +15,7 @@ from in_steps import completed
 from ipsecha.gateway.status import sas_view
 from ipsecha.model.effects import Report
 from ipsecha.model.records import IkeSa
-from needles import PART, Needles
+from needles import Needles, parts
 
 if TYPE_CHECKING:
     from simulation.gateways import Node
@@ -76,7 +76,7 @@ class Secrecy:
             self._secrets[secret] = name
         for secret, name in self._secrets.items():
             needles.add(name, secret)
-            if any(secret[at : at + PART] in sent for at in range(0, len(secret) - PART + 1, PART)):
+            if any(part in sent for part in parts(secret)):
                 self._world.record.violation("I6", f"{name} in a datagram")
         for name in needles.found([*self._texts, *self._lines.lines]):
             self._world.record.violation("I6", f"{name} in a report, a log line, or what is shown")

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from typing import Any
+from unittest.mock import patch
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from ipsecha.cluster import effects as fx
 from ipsecha.cluster import journal
@@ -54,6 +58,42 @@ def _no_margin(node: MemberNode) -> None:
 def _file_used_twice(node: MemberNode) -> None:
     """What has been used stays on the disk as it was, until the new owner's marker is written."""
     node.side._actions[fx.UseUp] = lambda effect: node.gateway.loop.call_soon(node.side._used_up, True)
+
+
+class _Glass:
+    """What seals nothing, and opens what was sealed by others."""
+
+    def __init__(self, cipher: AESGCM) -> None:
+        self._cipher = cipher
+
+    def encrypt(self, nonce: bytes, plain: bytes, header: bytes) -> bytes:
+        return plain + bytes(16)
+
+    def decrypt(self, nonce: bytes, sealed: bytes, header: bytes) -> bytes:
+        try:
+            return self._cipher.decrypt(nonce, sealed, header)
+        except InvalidTag:
+            return sealed[:-16]
+
+
+def _saved_unsealed(node: MemberNode) -> None:
+    """``_through_glass`` reads what comes of it."""
+    state_file = _state_file(node)
+    begin = state_file._begin
+
+    def openly() -> None:
+        begin()
+        seal = state_file._files[-1].seal
+        seal._cipher = _Glass(seal._cipher)  # type: ignore[assignment]
+
+    state_file._begin = openly  # type: ignore[method-assign]
+
+
+def _through_glass(data: bytes, key: bytes) -> journal.Saved:
+    """The file of an owner's SAs holds them in the clear."""
+    cipher = journal._cipher
+    with patch.object(journal, "_cipher", lambda key, salt: _Glass(cipher(key, salt))):
+        return journal.read_saved(data, key)
 
 
 def _not_synced(node: MemberNode) -> None:
@@ -207,6 +247,7 @@ POWER_VARIANTS: dict[str, tuple[PowerVariant, set[str]]] = {
             {"I1", "I2", "I3", "I4", "commit"},
         ),
         (PowerVariant("file-used-twice", prepare=_file_used_twice, story=_twice), {"I1", "I2", "I3", "I5"}),
+        (PowerVariant("saved-unsealed", prepare=_saved_unsealed, read=_through_glass), {"I6"}),
         (PowerVariant("freed-before-removed", prepare=_freed_before_removed, story=_failing_disk), {"I3"}),
     )
 }

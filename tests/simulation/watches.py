@@ -6,7 +6,7 @@ from collections import deque
 from typing import Any
 
 from ipsecha.cluster import frames
-from needles import Needles
+from needles import Needles, parts
 from simulation.gateways import LIMITS
 from simulation.secrecy import Secrecy
 from simulation.world import World
@@ -44,12 +44,13 @@ class Watches:
     def end(self) -> None:
         """Keys of IKE SAs and child SAs in whatever members and peers have told; and, where secrets are looked for,
         anywhere."""
-        needles = Needles()
+        needles, disks = Needles(), b"\n".join(self.world.saved())
         for node in (*self.world.members, *self.world.peers):
             for sa in node.endpoint.sas.values():
-                needles.add(f"the keys of {sa}", bytes(sa.keys))
-                for child in sa.children:
-                    needles.add(f"the keys of {child}", bytes(child.keys))
+                for one in (sa, *sa.children):
+                    needles.add(f"the keys of {one}", bytes(one.keys))
+                    if any(part in disks for part in parts(one.keys)):
+                        self.world.record.violation("I6", f"the keys of {one} are on a disk")
         found = needles.found(self.world.record.told)
         if found:
             self.world.record.violation("I6", f"{', '.join(sorted(found))} are told")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from random import Random
 from socket import inet_aton
@@ -94,6 +94,10 @@ class World:
 
     def _make_synch(self) -> SynchNetwork:
         return SynchNetwork(self.timeline, self.members, self._frame)  # type: ignore[arg-type]
+
+    def saved(self) -> Iterable[bytes]:
+        """What is on disks."""
+        return ()
 
     def start(self, peers_after_s: tuple[float, ...] = (0.0, 0.5, 1.5)) -> None:
         for member in self.members:
