@@ -16,7 +16,8 @@ def _rekeyed_for_ever(node: MemberNode) -> None:
         had = bool(after._under_way)
         run(endpoint, now)
         if had and not (after._under_way or after._waits):
-            after._rest, endpoint.active_since = None, now
+            after._rest = None
+            after._made.clear()
 
     after.run = again  # type: ignore[method-assign]
 

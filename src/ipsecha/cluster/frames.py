@@ -45,6 +45,7 @@ class Hello(msgspec.Struct, array_like=True, frozen=True):
     features: int = 0  # what the sender understands beyond the first version
     from_disk: bool = False  # the records are saved ones, which nobody has confirmed yet
     has_owned: bool = False  # since it was last a backup in sync, or handed over: it may have used what we would use
+    highest_epoch: int = 0  # whatever the sender takes next is later; where it is handed our SAs, we must know
 
     def __repr__(self) -> str:  # without the key
         return f"Hello({self.cluster!r}, member {self.member_index}, epoch {self.epoch:#x}, active={self.active})"

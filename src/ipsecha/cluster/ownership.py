@@ -400,6 +400,7 @@ class Ownership:
             frames.DELTAS,
             self.restored,
             self._has_owned,
+            max(self._highest_epoch, self.epoch),
         )
 
     def _say_hello(self, now: float) -> None:

@@ -205,7 +205,7 @@ class PairMember(Judgement):
         self.partner, self._greeted = hello, True
         self.listener.expect(hello.boot_id, hello.beat_key)
         self.log.deltas = bool(hello.features & frames.DELTAS)
-        self._highest_epoch = max(self._highest_epoch, hello.epoch)
+        self._highest_epoch = max(self._highest_epoch, hello.epoch, hello.highest_epoch)
         innocent = not (hello.active or hello.has_owned) and hello.epoch <= self.epoch
         self.rivalry.meet(hello.boot_id, innocent)
         if reborn and not hello.active:  # a new process of the same member: the old one is dead
@@ -273,7 +273,9 @@ class PairMember(Judgement):
     def _on_handover(self, frame: frames.Handover, now: float) -> None:
         if self._fenced(frame.epoch):
             return
-        if self.in_sync:
+        if self.in_sync and self._has_slept(now):
+            self._reset_channel("a handover from before this member slept")  # its sender may have gone on since
+        elif self.in_sync:
             self._take_handover(tuple(frames.unpack_leases(frame.packed)))
         else:
             self._send(frames.Nack(self.epoch))

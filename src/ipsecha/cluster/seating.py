@@ -282,7 +282,7 @@ class SeatedMember(Mirroring):
         if hello.version != frames.VERSION or hello.cluster != mine.cluster or hello.member_index != other.index:
             raise ClusterError(f"hello of version {hello.version}, cluster {hello.cluster!r}, {hello.member_index}")
         other.standing = frame
-        self._highest_epoch = max(self._highest_epoch, hello.epoch)
+        self._highest_epoch = max(self._highest_epoch, hello.epoch, hello.highest_epoch)
         if self._is_partner(other.index):
             self._on_partner_standing(other, frame, now)
         if self.owns and hello.active and not (self._is_partner(other.index) and self._sits_with_us(frame)):

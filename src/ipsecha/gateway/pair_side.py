@@ -60,7 +60,8 @@ class PairSide:
         self._bequests = Bequests(gateway, member)
         self.counters: Counter[str] = Counter()
         self.holds_addresses = False
-        self._told: frozenset[str] = frozenset()  # links that had carrier since this ownership began
+        self._announced_on: frozenset[str] = frozenset()  # links that had carrier when the addresses were announced
+        self._announcing_until = 0.0
         self._troubles: set[str] = set()  # with sockets and addresses, as told to the operator
         self._packets = StrandedPackets(gateway, member, self.counters)
         self._now = 0.0
@@ -138,8 +139,10 @@ class PairSide:
     def _mind_links(self) -> None:
         """Whoever is behind a link that was down when we claimed the addresses has not heard of it."""
         carriers = self.addresses.carriers()
-        if carriers - self._told:
-            self._told |= carriers
+        if self.gateway.loop.time() <= self._announcing_until:  # one that fails meanwhile may have missed all of it
+            self._announced_on &= carriers
+        if carriers - self._announced_on:
+            self._announced_on |= carriers
             self._announce_repeatedly(ANNOUNCE_AT_S)
         self.member.links(self.addresses.links_up(), len(carriers))
 
@@ -219,7 +222,7 @@ class PairSide:
         gateway.divert = None
         gateway.endpoint.activate(number, self._now, effect.above_lane > 0)
         self._troubles.clear()
-        self._told = self.addresses.carriers()
+        self._announced_on = self.addresses.carriers()
         self.holds_addresses = False  # though not yet given back after a handover: the partner has announced them since
         self._take_place(effect.epoch)
         self._packets.process_kept()
@@ -248,6 +251,7 @@ class PairSide:
         return True
 
     def _announce_repeatedly(self, delays_s: tuple[float, ...]) -> None:
+        self._announcing_until = self.gateway.loop.time() + delays_s[-1]
         for delay_s in delays_s:
             self.gateway.loop.call_later(delay_s, self._announce)
 

@@ -57,6 +57,7 @@ class AfterTakeover:
         self._gaps: list[tuple[int, int]] = []
         self._heap: list[tuple[int, int]] = []
         self._rest: list[int] | None = None  # child SAs to be rekeyed after those with traffic; None: not listed yet
+        self._made: set[int] = set()  # child SAs that we have made ourselves, as long as others wait
         self._rekey_all = False
         self._settled_at = 0.0
         self._under_way: dict[int, int] = {}  # kind of the exchange, by inbound SPI
@@ -92,6 +93,11 @@ class AfterTakeover:
             return
         self._remaining[spi_in] = remaining
         self._heated(spi_in, refused, endpoint.now)
+
+    def made(self, spi_in: int) -> None:
+        """This child SA is ours from its beginning: there is nothing to make good."""
+        if self._rekey_all and (self._waits or self._under_way):
+            self._made.add(spi_in)
 
     def gap_closed(self, spi_in: int) -> None:
         """The peer's numbers are beyond the gap: there is no hurry any more."""
@@ -181,7 +187,7 @@ class AfterTakeover:
         if remaining and message_sync.start_sync(endpoint, sa, now, False, self._delta(sa, remaining)):
             self._under_way[spi_in] = _SYNC
             return True
-        if not (remaining or child.created_at <= endpoint.active_since):  # ours: there is nothing to make good
+        if spi_in in self._made and not remaining:
             return False
         connection = endpoint.connection_of(sa)
         if connection is None or not (self._rekey_all or self._wide_gaps or connection.inbound is Inbound.REKEY):

@@ -70,6 +70,7 @@ def install(endpoint: IkeEndpoint, sa: IkeSa, child: ChildSa) -> None:
     sa.children = (*sa.children, child)
     endpoint.child_index[child.spi_in] = sa.local_spi
     endpoint.failures.pop(sa.connection, None)
+    endpoint.after_takeover.made(child.spi_in)
     endpoint.touch(sa)
     endpoint.emit(InstallChild(sa, child))
     endpoint.rearm(sa)

@@ -382,12 +382,12 @@ class IkeEndpoint(Configured):
         """Become the owner.  ``incarnation`` (24 bits) is never used by anybody else or again (invariant I1).
         ``failover``: the owner before was lost."""
         self.now = now
-        if failover or not (self.active and incarnation == self.incarnation):  # else a switchover came to nothing
-            self.after_takeover.begin(self, now, failover)
         self.incarnation = incarnation
-        self.active_since = now
-        self.active = True
-        self.asked_sync.clear()
+        if failover or not self.active:  # else a switchover has come to nothing: what was to be made good still is
+            self.active_since = now
+            self.active = True
+            self.after_takeover.begin(self, now, failover)
+            self.asked_sync.clear()
         self._background = standby.BackgroundPass()
 
     def suspect(self, spis: Sequence[bytes], now: float) -> None:

@@ -222,19 +222,20 @@ def test_the_grace_does_not_end_what_came_after_it(member: Member) -> None:
 
 
 @pytest.mark.parametrize(
-    ("carriers", "announced"),
+    ("carriers", "pause_s", "announced"),
     [
-        (["", "lan"], True),
-        (["lan", "lan"], False),
-        (["lan", ""], False),
-        (["lan", "wan"], True),
-        (["lan wan", "wan"], False),
-        (["lan", "", "lan"], False),  # it has heard of us, and of whoever has claimed them since
-        (["", "lan", "", "lan"], False),
+        (["", "lan"], 3.0, True),
+        (["lan", "lan"], 3.0, False),
+        (["lan", ""], 3.0, False),
+        (["lan", "wan"], 3.0, True),
+        (["lan wan", "wan"], 3.0, False),
+        (["lan", "", "lan"], 3.0, False),  # it has heard of us, and of whoever has claimed them since
+        (["", "lan", "", "lan"], 3.0, False),
+        (["lan", "", "lan"], 0.1, True),  # it failed while they were announced
     ],
 )
 def test_links_that_were_down_when_the_addresses_were_claimed_hear_of_it(
-    member: Member, carriers: list[str], announced: bool
+    member: Member, carriers: list[str], pause_s: float, announced: bool
 ) -> None:
     """Neighbours behind them have missed it; a link that only flaps must not take them from a rival."""
     member.core.handle_timer = lambda now: None  # type: ignore[method-assign]
@@ -243,6 +244,7 @@ def test_links_that_were_down_when_the_addresses_were_claimed_hear_of_it(
     member.become_active()
     for up in later:
         member.loop.pass_time()
+        member.loop.at += pause_s
         member.calls.clear()
         member.addresses.carriers = lambda up=up: up
         member.side.handle_timer(1.0)
