@@ -84,9 +84,10 @@ class SeatNode(MemberNode):
         return self.process.alive and (self.member.owns or self.member.in_sync)
 
     def follows(self, owner: SeatNode) -> bool:
-        """As a mirror that has all that its owner has sent."""
+        """As a mirror that has all that its owner has sent, and has nothing of that left to carry out."""
         member = self.member
-        return self.process.alive and member.complete and member.following == owner.index and not member.seated
+        complete = member.complete and not member._effects
+        return self.process.alive and complete and member.following == owner.index and not member.seated
 
     def peek(self, local_spi: bytes) -> IkeSa | None:
         sas = self.endpoint.sas

@@ -101,7 +101,7 @@ class Ownership:
         self._quiet_ticks = 0  # since the last frame on a channel that is up
         self._dismissal = 0  # as in Beat
         self._estate = Estate()
-        self._bequeathing = False  # what we made beside a rival is on its way to the owner that stays
+        self._join_sent = self._bequeathing = False  # what we made beside a rival is on its way to the owner that stays
         self._followed = b""  # boot id of the owner that our records came from
         self._insists = False  # a silence was seen: the partner may have been voted for since
         self._proof = False  # of the partner's death, while the witness is asked (``voting``)
@@ -235,7 +235,7 @@ class Ownership:
         self.rivalry.none()
         self.log.reset(BackupState.ABSENT)
         self._adopt_clock(partner.cluster_time, now)
-        self._bequeathing = bequest is not None
+        self._join_sent, self._bequeathing = False, bequest is not None
         if bequest is None:
             self._join()
         else:
@@ -264,6 +264,7 @@ class Ownership:
         if not self._bequeathing:
             self._discard()
         self._send(frames.Join(self.epoch))
+        self._join_sent = True
 
     def _confess(self) -> None:
         """What we have changed while both of us were owners, the one that stays does not know."""

@@ -261,6 +261,9 @@ class PairMember(Judgement):
         """What an owner sends to its backup: applied first, acknowledged then."""
         if self._fenced(frame.epoch):
             return
+        if self._bequeathing and not self._join_sent:  # it takes us for the backup that we were once
+            self.counters["early write"] += 1
+            return
         if self._bequeathing:
             self._discard()
         complete = self._take_in(frame, self._applied)
