@@ -118,7 +118,8 @@ class SeatWorld(World):
         self.may_be_lost |= not any(member.has_right for member in self.members if member.boot)
 
     def activated(self, node: MemberNode, epoch: int) -> None:
-        if node.member.lineage == epoch and not self.may_be_lost:
+        anew = node.member.lineage == epoch and epoch not in node.epochs_owned  # else a switchover has come to nothing
+        if anew and not self.may_be_lost:
             self.record.violation("lost", f"{node.process.name} begins anew, and not all who had the SAs had died")
         self.may_be_lost = False
         super().activated(node, epoch)
