@@ -167,11 +167,15 @@ def _forgotten_owner(world: PowerWorld) -> None:
     _return(world)
 
 
+def _writes_take(world: PowerWorld, latency_s: float) -> None:
+    for disk in world.disks:
+        disk.latency_s = latency_s
+
+
 def _unseen_takeover(world: PowerWorld) -> None:
     """The backup takes over and serves, and the power fails before its disk knows."""
     owner = _owner(world)
-    for disk in world.disks:
-        disk.latency_s = 9.0
+    _writes_take(world, 9.0)
     owner.process.kill()
     world.run(0.1)
     until_owned(world)
@@ -179,30 +183,26 @@ def _unseen_takeover(world: PowerWorld) -> None:
         world.inner_packets(60)
         world.run(0.05)
     world.cut_power()
-    for disk in world.disks:
-        disk.latency_s = 0.005
+    _writes_take(world, 0.005)
     _return(world)
 
 
 def _goes_on_while_it_writes(world: PowerWorld) -> None:
     """Bursts go beyond a bound while the next one is being written, and the power fails before it is."""
     until_owned(world)
-    for disk in world.disks:
-        disk.latency_s = 2.0
+    _writes_take(world, 2.0)
     for _ in range(20):
         world.inner_packets(12)
         world.run(0.03)
     world.cut_power()
-    for disk in world.disks:
-        disk.latency_s = 0.005
+    _writes_take(world, 0.005)
     _return(world)
 
 
 def _twice(world: PowerWorld) -> None:
     """The power fails a second time before the disk knows of the new owner."""
     world.cut_power()
-    for disk in world.disks:
-        disk.latency_s = 2.0
+    _writes_take(world, 2.0)
     for _ in range(2):
         _return(world)
         check_liveness(world, _owner(world))
