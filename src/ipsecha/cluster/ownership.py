@@ -101,7 +101,7 @@ class Ownership:
         self._quiet_ticks = 0  # since the last frame on a channel that is up
         self._dismissal = 0  # as in Beat
         self._estate = Estate()
-        self._join_sent = self._bequeathing = False  # what we made beside a rival goes to the owner that stays, before
+        self._join_sent = self._bequeathing = False  # what we made beside a rival goes first, then we join
         self._followed = b""  # boot id of the owner that our records came from
         self._insists = False  # a silence was seen: the partner may have been voted for since
         self._proof = False  # of the partner's death, while the witness is asked (``voting``)
