@@ -37,6 +37,7 @@ def test_the_tunnel_survives_two_owners(tmp_path: Path, acks: str) -> None:
         third.wait_for("whole cluster", lambda _: cluster.is_whole())
 
 
+@pytest.mark.slow
 def test_a_mirror_takes_the_seat_of_a_backup_that_dies(tmp_path: Path) -> None:
     with trio(tmp_path) as cluster:
         cluster.peer.initiate(CONNECTION, CHILD)

@@ -52,7 +52,9 @@ class Renewals:
         self._activated(node, epoch)
         self._due.clear()
         if node.plane._sad._above_lanes:  # not as planned
-            self._due = {peer: set(peer.endpoint.child_index) for peer in self.world.peers}
+            # What the peer has made and the owner before has not is the new owner's own work: it ends that rekey.
+            taken_over = {child.spi_out for sa in node.endpoint.sas.values() for child in sa.children}
+            self._due = {peer: taken_over & peer.endpoint.child_index.keys() for peer in self.world.peers}
 
     def end(self) -> None:
         for peer, due in self._due.items():

@@ -71,6 +71,7 @@ def test_each_of_these_faults_is_undone(
     assert all(host.is_heard and host.hears for host in hosts)
 
 
+@pytest.mark.slow
 def test_nobody_takes_over_and_no_sa_is_lost() -> None:
     for seed in range(SEEDS):
         assert not replayed(draw(seed, ONE_WAY)).failovers

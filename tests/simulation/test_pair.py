@@ -8,9 +8,10 @@ from cluster_faults import RELAY, judged
 
 SEEDS = 250
 BATCH = 25
+MORE = [pytest.param(first, marks=pytest.mark.slow) for first in range(BATCH, SEEDS, BATCH)]
 
 
-@pytest.mark.parametrize("first", range(0, SEEDS, BATCH))
+@pytest.mark.parametrize("first", [0, *MORE])
 def test_faults_of_all_kinds(first: int) -> None:
     for seed in range(first, first + BATCH):
         judged(seed)

@@ -69,6 +69,7 @@ class _Remembered(Walk):
         return Counter(change for names in owners for change in pairwise(names))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["a", "b"])
 def test_takeovers_go_from_the_older_member_to_the_newer_one_and_back(name: str) -> None:
     """At the acts of either of them, and in relays of ten owners: what one has written the other one goes on with."""

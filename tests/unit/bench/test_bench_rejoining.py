@@ -107,6 +107,7 @@ def test_handshakes_and_packets_go_on_while_a_snapshot_is_under_way(
     assert lasting(halves.one) == lasting(halves.two)
 
 
+@pytest.mark.slow
 def test_the_measurement_of_a_join_has_peers_that_call_and_heartbeats() -> None:
     """All that have begun are answered, and the backup has what they have made, too."""
     pair = Halves(COUNT, 2, 200, HEARTBEAT_S, calls_per_s=200.0)

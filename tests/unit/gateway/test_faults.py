@@ -235,6 +235,7 @@ def test_lines_about_faults_are_few(caplog: pytest.LogCaptureFixture) -> None:
     assert "secret" not in caplog.text
 
 
+@pytest.mark.slow
 def test_peers_cannot_flood_the_log(caplog: pytest.LogCaptureFixture) -> None:
     """Authenticated ones, too: what is left out is counted, and other connections are heard."""
     caplog.set_level(logging.INFO)

@@ -137,6 +137,7 @@ def test_a_message_in_fragments_has_at_most_the_octets_of_a_whole_one() -> None:
     assert reassembly._size <= MAX_MESSAGE_OCTETS
 
 
+@pytest.mark.slow
 def test_empty_fragments_cost_something_as_well() -> None:
     """What is incomplete is bounded by memory, not by the octets that it claims to hold."""
     reassembly = Reassembly()
