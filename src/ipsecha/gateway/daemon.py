@@ -34,6 +34,7 @@ from ipsecha.gateway.config import (
 from ipsecha.gateway.control import ControlServer
 from ipsecha.gateway.core import Gateway
 from ipsecha.gateway.garbage import keep_collections_short
+from ipsecha.gateway.leaving import hand_over
 from ipsecha.gateway.mirrors import MirrorSide, beat_paths, channel_config, mirror_side, refused_peer
 from ipsecha.gateway.pair_side import PairSide
 from ipsecha.gateway.policy_digest import digest_of
@@ -44,8 +45,6 @@ from ipsecha.ike.endpoint import IkeEndpoint
 from ipsecha.model.errors import IpsecHaError
 
 EXIT_OK, EXIT_FAILURE, EXIT_CONFIGURATION = 0, 1, 2
-HANDOVER_PATIENCE_S = 1.0
-"""How long a stopping owner waits for its backup to take over."""
 
 log = logging.getLogger("ipsecha")
 
@@ -141,19 +140,8 @@ class Daemon:
 
     async def leave(self) -> None:
         """Hand the SAs over if somebody can take them, else say that they are free."""
-        if self.side is None or not self.side.member.owns:
-            return
-        member = self.side.member
-        try:
-            member.switchover(self.gateway.clock.now())
-            self.gateway.wake()
-            deadline = self.loop.time() + HANDOVER_PATIENCE_S
-            while member.owns and self.loop.time() < deadline:
-                await asyncio.sleep(0.01)
-        except IpsecHaError as error:
-            log.info("leaving: %s", error)
-        if not member.owns:
-            await asyncio.sleep(0.2)  # late packets are forwarded for a moment
+        if self.side is not None:
+            await hand_over(self.side.member, self.gateway)
 
     async def close(self) -> None:
         """Give everything back, in any state; where one thing fails, the others follow all the same."""
