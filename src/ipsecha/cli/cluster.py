@@ -23,7 +23,7 @@ DEFAULT_DIRECTORY = Path("/etc/ipsecha")
 Directory = Annotated[
     Path, typer.Option("--directory", "-d", help="Where ca.crt, NAME.crt and NAME.key are (or will be).")
 ]
-Member = Annotated[str, typer.Argument(help="Name of the member, as in [cluster] members.", show_default=False)]
+Member = Annotated[str, typer.Argument(help=r"Name of the member, as in \[cluster] members.", show_default=False)]
 
 
 @app.callback()
@@ -113,7 +113,9 @@ def invite(
 def join(
     member: Annotated[str, typer.Argument(help="Name of this member (by files).", show_default=False)] = "",
     token: Annotated[str, typer.Option("--token", "-t", help="Token of ipsecha cluster invite.")] = "",
-    request: Annotated[Path | None, typer.Option("--request", help="Make a key and write its request here.")] = None,
+    request: Annotated[
+        Path | None, typer.Option("--request", help="Write a request here; makes a key if there is none.")
+    ] = None,
     bundle: Annotated[Path | None, typer.Option("--bundle", help="Install what cluster sign has written.")] = None,
     directory: Directory = DEFAULT_DIRECTORY,
     as_json: Json.Option = False,
@@ -125,6 +127,8 @@ def join(
       ipsecha cluster join --token ipsecha1-...
       ipsecha cluster join beta --request beta.csr
       ipsecha cluster join beta --bundle beta.bundle
+
+    Both steps by files also renew a certificate, with the same key. Restart the member afterwards.
     """
     if sum((bool(token), request is not None, bundle is not None)) != 1:
         raise typer.BadParameter("expected one of --token, --request and --bundle")
@@ -152,15 +156,17 @@ def _write_request(member: str, path: Path, directory: Path, as_json: bool) -> N
     from ipsecha.gateway import pki
 
     files = pki.MemberFiles(directory)
-    private_pem, request_pem = pki.create_request(member)
+    key = files.private_key(member)
+    known = pki.read_pem(key) if key.exists() else b""
+    private_pem, request_pem = pki.create_request(member, known)
     if path.exists():
         raise ClusterError(f"{path} is there already: nothing was overwritten")
     files.directory.mkdir(mode=0o755, parents=True, exist_ok=True)
-    pki.write_new(files.private_key(member), private_pem, secret=True)
+    if not known:
+        pki.write_new(key, private_pem, secret=True)
     pki.write_new(path, request_pem)
-    _written(
-        as_json, member, (files.private_key(member), path), pki.readable_fingerprint(pki.parse_request(request_pem))
-    )
+    written = (path,) if known else (key, path)
+    _written(as_json, member, written, pki.readable_fingerprint(pki.parse_request(request_pem)))
 
 
 def _install_bundle(member: str, path: Path, directory: Path, as_json: bool) -> None:
@@ -182,7 +188,7 @@ def sign(
 
     Example: ipsecha cluster sign beta.csr --output beta.bundle
 
-    Compare the fingerprint with the one that join has shown on the other member. Signing again renews.
+    Compare the fingerprint with the one that join has shown on the other member.
     """
     from cryptography.hazmat.primitives.serialization import Encoding
 
@@ -205,10 +211,10 @@ def witness(
 
     Its certificate comes from the cluster's CA, for the name "witness":
 
-      alpha#   ipsecha cluster invite witness --listen 10.99.0.1:4602
+      alpha#   ipsecha cluster invite witness --listen 192.0.2.11:4602
       witness# ipsecha cluster join --token ipsecha1-...
 
-    The members know it by [cluster] witness = "ADDRESS:PORT" in their policy.
+    The members know it by \\[cluster] witness = "ADDRESS:PORT" in their policy.
     """
     from ipsecha.gateway.witness_server import run
 

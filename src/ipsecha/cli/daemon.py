@@ -144,17 +144,19 @@ def rekey(
 
 
 def switchover(as_json: Json.Option = False, socket: Socket = _SOCKET) -> None:
-    """Hand all tunnels over to the other member, without loss. Ask the active member.
+    """Hand all tunnels over to the other member, without loss. Ask either; a mirror asks to be the owner.
 
-    Example: before maintenance of this machine
+    Example: before maintenance of the active member
 
-      ipsecha switchover && ipsecha status
+      ipsecha switchover && reboot
+
+    Exits with 0 when the other member owns the tunnels, with 1 where it cannot or does not take them.
     """
     _change(socket, as_json, "switchover")
 
 
 def reload(as_json: Json.Option = False, socket: Socket = _SOCKET) -> None:
-    """Read the configuration again. Tunnels that are up stay up.
+    """Read the configuration again. Tunnels stay up; those of connections that are gone from it are deleted.
 
     Example: ipsecha check alpha.toml && ipsecha reload
 

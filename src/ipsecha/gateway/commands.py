@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from ipsecha.cluster.pair import Role
 from ipsecha.gateway.config import load_member
 from ipsecha.gateway.config_model import LoadedConfig
 from ipsecha.gateway.control import ControlError
@@ -16,6 +17,9 @@ from ipsecha.gateway.status import carried_out, sas_view, status_view
 from ipsecha.gateway.views import OutcomeView, as_answer
 from ipsecha.model.errors import ClusterError, PolicyError
 from ipsecha.model.records import ChildState, IkeFlag, IkeSa
+
+SWITCHOVER_PATIENCE_S = 5.0
+"""A switchover that was asked for has begun and ended by then, or will not."""
 
 
 class Commands:
@@ -104,14 +108,24 @@ class Commands:
             endpoint.rekey_child(spi_in, now)
         return _outcome(f"rekeying {len(spis)} child SA{'' if len(spis) == 1 else 's'}", len(spis))
 
-    def _switchover(self, arguments: dict[str, Any]) -> dict[str, Any]:
+    async def _switchover(self, arguments: dict[str, Any]) -> dict[str, Any]:
         if self._side is None:
             raise ControlError("failed", "no switchover: this is a gateway without a cluster")
+        member = self._side.member
+        owned = member.owns
         try:
-            self._side.member.switchover(self._gateway.clock.now())
+            member.switchover(self._gateway.clock.now())
         except ClusterError as error:
             raise ControlError("failed", str(error)) from None
-        return _outcome("switching over", 1)
+        self._gateway.wake()
+        deadline = self._gateway.loop.time() + SWITCHOVER_PATIENCE_S
+        while member.owns == owned:
+            await asyncio.sleep(0.01)
+            if member.role is Role.ACTIVE and member.owns == owned:
+                raise ControlError("failed", f"{member.partner_name} did not take over: this member goes on")
+            if self._gateway.loop.time() > deadline:
+                raise ControlError("failed", "nobody has handed over: see the status of the owner")
+        return _outcome(f"{member.partner_name if owned else 'this member'} owns the SAs now", 1)
 
     def _serve_alone(self, arguments: dict[str, Any]) -> dict[str, Any]:
         if self._side is None:

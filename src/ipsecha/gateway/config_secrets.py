@@ -62,7 +62,7 @@ class SecretFiles:
         return secret
 
     def seal_key(self, table: Table, key: str) -> bytes | None:
-        """What saved state is sealed with: the octets of the file, or their notation as for a pre-shared key."""
+        """What saved state is sealed with, written as a pre-shared key is."""
         secret = self._read(table, key, "a file with the key for the seal", _parse_psk, secret=True)
         if secret is not None and len(secret) < SHORT_SEAL_KEY:
             table.problem(key, f"expected at least {SHORT_SEAL_KEY} octets that nobody can guess, found {len(secret)}")
@@ -137,10 +137,17 @@ def check_permissions(path: Path, *, secret: bool) -> None:
     if status.st_uid not in (0, os.geteuid()):
         raise Wrong(f"{path} belongs to user {status.st_uid}: expected root or the user that runs the gateway")
     mode = stat.S_IMODE(status.st_mode)
-    if secret and mode & 0o077:
+    if secret and mode & (0o037 if _is_credential(path) else 0o077):
         raise Wrong(f"{path} may be accessed by others (mode {mode:04o}): expected 0600 (chmod 600 {path})")
     if mode & 0o002:
         raise Wrong(f"{path} may be changed by everybody (mode {mode:04o}): expected 0644 (chmod 644 {path})")
+
+
+def _is_credential(path: Path) -> bool:
+    """Whether systemd has handed the file over: that may be mode 0440 of root's, with an ACL for the unit's user, in
+    a directory which is that user's alone."""
+    directory = os.environ.get("CREDENTIALS_DIRECTORY", "")
+    return directory != "" and path.parent == Path(directory)
 
 
 def common_name(certificate: Certificate) -> str:

@@ -203,7 +203,9 @@ def join(token: Token, files: MemberFiles, now: datetime.datetime, *, timeout_s:
     if now.timestamp() > token.expires:
         raise ClusterError("the token has expired: ask for a new one (ipsecha cluster invite)")
     if files.private_key(token.member).exists():
-        raise ClusterError(f"{files.private_key(token.member)} is there already: nothing was overwritten")
+        raise ClusterError(
+            f"{files.private_key(token.member)} is there already: nothing was overwritten (--request renews)"
+        )
     private_pem, request_pem = pki.create_request(token.member)
     try:
         with _connected(token, timeout_s) as connection:

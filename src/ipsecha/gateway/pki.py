@@ -63,13 +63,26 @@ def create_authority(cluster: str, now: datetime.datetime) -> Authority:
     return Authority(builder.sign(key, hashes.SHA256()), key)
 
 
-def create_request(member: str) -> tuple[bytes, bytes]:
-    """A member's new private key and the request for its certificate, both PEM."""
+def create_request(member: str, private_pem: bytes = b"") -> tuple[bytes, bytes]:
+    """A member's private key, a new one where it has none, and the request for its certificate, both PEM.
+
+    Raises ClusterError where ``private_pem`` is not such a key.
+    """
     _checked(member_name, member)
-    key = ec.generate_private_key(ec.SECP256R1())
+    key = _private_key(private_pem) if private_pem else ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, member)])
     request = x509.CertificateSigningRequestBuilder().subject_name(subject).sign(key, hashes.SHA256())
     return _private_pem(key), request.public_bytes(Encoding.PEM)
+
+
+def _private_key(pem: bytes) -> ec.EllipticCurvePrivateKey:
+    try:
+        key = load_pem_private_key(pem, None)
+    except _UNREADABLE:
+        key = None
+    if not isinstance(key, ec.EllipticCurvePrivateKey):
+        raise ClusterError("not a member's private key (PEM, P-256)")
+    return key
 
 
 def parse_request(pem: bytes) -> x509.CertificateSigningRequest:

@@ -37,11 +37,11 @@ class MirrorView(msgspec.Struct):
 class ClusterView(msgspec.Struct):
     name: str = ""
     mode: str = ""  # "hot-standby"
-    role: str = ""  # "active", "standby", "starting", "isolated", "handing-over", "mirror"
+    role: str = ""  # "active", "standby", "starting", "isolated", "handing over", "mirror"
     epoch: int = 0
-    protection: str = ""  # "protected", "reconnecting", "joining", "mirror", "unprotected (proof)" or "(silence)"
+    protection: str = ""  # "protected", "reconnecting", "joining", "mirror", "none", "unprotected (WHY)"
     partner: str = ""  # the other member's name
-    partner_state: str = ""  # "connected", "silent", "refused", "unknown"
+    partner_state: str = ""  # "connected", "silent", "refused", "unreachable", "unknown"
     last_beat_s: float | None = None  # age of the partner's last beat
     sync_progress: float | None = None  # 0 to 1 while a snapshot is on its way
     sync_lag: int = 0  # commits that the partner has not acknowledged yet

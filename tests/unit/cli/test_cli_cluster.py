@@ -56,6 +56,19 @@ def test_by_files(alpha: Path, tmp_path: Path) -> None:
     refused(cluster("join", "gamma", "--bundle", bundle, "-d", beta), 'for the member "beta", expected "gamma"')
 
 
+def test_a_certificate_is_renewed_with_the_same_key(alpha: Path, tmp_path: Path) -> None:
+    """Also that of a member whose key has no request lying about: the first one's, or one that came by token."""
+    request, bundle, key = tmp_path / "alpha.csr", tmp_path / "alpha.bundle", alpha / "alpha.key"
+    before = key.read_bytes(), (alpha / "alpha.crt").read_bytes()
+    assert "alpha.key" not in good(cluster("join", "alpha", "--request", request, "-d", alpha))
+    good(cluster("sign", request, "--output", bundle, "-d", alpha))
+    good(cluster("join", "alpha", "--bundle", bundle, "-d", alpha))
+    assert key.read_bytes() == before[0]
+    assert (alpha / "alpha.crt").read_bytes() != before[1]
+    key.write_bytes(b"not a key")
+    refused(cluster("join", "alpha", "--request", tmp_path / "again.csr", "-d", alpha), "not a member's private key")
+
+
 def test_by_token(alpha: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

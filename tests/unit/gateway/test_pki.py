@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from ipsecha.gateway import pki
 from ipsecha.gateway.channel import ChannelConfig, tls_context
 from ipsecha.gateway.config_secrets import check_permissions
+from ipsecha.gateway.config_values import Wrong
 from ipsecha.gateway.pki import MemberFiles
 from ipsecha.model.errors import ClusterError
 
@@ -37,6 +38,22 @@ def test_init_writes_what_the_channel_needs(files: MemberFiles) -> None:
     tls_context(config, server=True)
     assert files.own_member() == "alpha"
     assert files.authority().cluster == "berlin"
+
+
+def test_what_systemd_hands_over_may_be_read_by_the_group_of_root(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Newer versions give a unit's user access by an ACL, whose mask is what the group's bits then show."""
+    secret = tmp_path / "witness.key"
+    secret.write_bytes(b"secret")
+    secret.chmod(0o440)
+    with pytest.raises(Wrong, match="may be accessed by others"):
+        check_permissions(secret, secret=True)
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    check_permissions(secret, secret=True)
+    secret.chmod(0o444)
+    with pytest.raises(Wrong, match="may be accessed by others"):
+        check_permissions(secret, secret=True)
 
 
 def test_certificates_name_the_member_and_nothing_else_of_the_request(files: MemberFiles) -> None:
