@@ -172,12 +172,6 @@ def test_help_teaches(command: str) -> None:
     assert command in ("", "run", "cluster") or "--json" in result.output
 
 
-def test_help_keeps_the_names_of_tables() -> None:
-    """In markup, brackets are something else."""
-    for command in ("init", "invite", "witness"):
-        assert "[cluster]" in command_line("cluster", command, "--help", columns=120).output
-
-
 def test_help_lists_all_commands_and_the_exit_codes() -> None:
     output = command_line("--help").output
     assert all(command.split()[0] in output for command in [*COMMANDS, "lab"])

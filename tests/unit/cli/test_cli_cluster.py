@@ -183,3 +183,9 @@ def test_serve_alone_wants_to_hear_yes(tmp_path: Path) -> None:
     assert result.exit_code == ExitCode.USAGE
     assert "--yes" in result.stderr
     refused(cluster("serve-alone", "--yes", "--socket", tmp_path / "nobody.sock"), "no daemon", ExitCode.UNREACHABLE)
+
+
+@pytest.mark.parametrize("command", ["init", "invite", "witness"])
+def test_help_keeps_the_names_of_tables(command: str) -> None:
+    """In markup, brackets are something else."""
+    assert "[cluster]" in good(cluster(command, "--help"))
