@@ -126,7 +126,8 @@ class CommitLog:
 
     def _next(self, now: float) -> int:
         self.number += 1
-        self._sent_at.append((self.number, now))
+        if self.backup is not BackupState.ABSENT:  # else nobody will acknowledge it
+            self._sent_at.append((self.number, now))
         return self.number
 
     def acknowledge(self, number: int) -> list[LeaseEntry]:

@@ -11,7 +11,8 @@ not taken: it takes those that are unanswered to be lost.
 
 A request that was in flight before has a message ID below the new ones: the peer would drop it.  Whether the peer has
 seen it cannot be told from the answer.  So it is repeated first, for a grace; unanswered, it is *set aside*: what the
-peer may have made of it is deleted, and it is made anew, with a new message ID.
+peer may have made of it is deleted, and it is made anew, with a new message ID.  The rekey of the IKE SA alone is
+repeated until it is answered.
 
 As the peer of a cluster, we take the higher of both views and forget our request in flight in the same way.  Where the
 cluster says that it has seen it, its answer may still come; we wait a few more tries for that.
@@ -130,12 +131,12 @@ def _await_answer(endpoint: IkeEndpoint, sa: IkeSa) -> bool:
 def due_at(sa: IkeSa) -> float:
     """When the request in flight has to make room for a synchronisation that waits; infinity where none does.
 
-    One that has been sent once only has its next try first."""
-    if sa.exchange is not None and sa.exchange.tries > 1:
-        for task in sa.queue:
-            if task.kind == _SYNC:
-                return task.not_before
-    return math.inf
+    One that has been sent once only has its next try first.  The rekey of the IKE SA never makes room: nothing of ours
+    can have been sent behind it, and if the peer has answered, the child SAs are where nothing but its answer leads."""
+    exchange = sa.exchange
+    if exchange is None or exchange.tries < 2 or exchange.kind == ExchangeKind.REKEY_IKE:
+        return math.inf
+    return next((task.not_before for task in sa.queue if task.kind == _SYNC), math.inf)
 
 
 def is_superseded(sa: IkeSa, exchange: Exchange, now: float, *, overdue: bool) -> bool:

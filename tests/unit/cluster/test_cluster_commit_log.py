@@ -33,6 +33,16 @@ def test_frames_are_numbered_in_one_sequence() -> None:
     assert end == frames.SnapshotEnd(EPOCH, 3, 0x99)
 
 
+def test_an_owner_that_is_alone_remembers_nothing_of_its_commits() -> None:
+    """Nobody will acknowledge them, however long the outage of the partner is."""
+    log = CommitLog()
+    for number in range(1, 1001):
+        commit = log.commit(EPOCH, [(b"k", None)], float(number))
+        assert commit == frames.Commit(EPOCH, number, ((b"k", None),))
+    assert log.oldest_age(2000.0) == 0.0
+    assert sum(len(value) for value in vars(log).values() if hasattr(value, "append")) == 0
+
+
 def test_acknowledgements_are_cumulative_and_grant_what_they_cover() -> None:
     log = _in_sync()
     log.extend(EPOCH, [LEASE], 1.0)

@@ -84,6 +84,26 @@ def test_a_request_in_flight_that_is_not_answered_is_made_anew(steps: SyncSteps,
     assert (old in spis) == (kind == "new child")
 
 
+@pytest.mark.parametrize("lost_s", [GRACE_S - 0.2, GRACE_S + 0.2, 10.0])
+@pytest.mark.parametrize("seen", [True, False], ids=["the peer has seen it", "the peer has not seen it"])
+def test_a_rekey_of_the_ike_sa_is_repeated_until_it_is_answered(steps: SyncSteps, seen: bool, lost_s: float) -> None:
+    """A peer that has seen it has another IKE SA by now, with the child SAs: a second rekey would be refused for ever."""
+    old = steps.a.sa.local_spi
+    (request,) = rekey_ike(steps.a, steps)
+    if seen:
+        steps.deliver(request)
+    steps.fail_over()
+    steps.ask()
+    steps.pair.network = lambda packet: []
+    steps.pass_time(lost_s)
+    steps.pair.run()
+    steps.pair.network = lambda packet: [packet]
+    finish(steps)
+    assert steps.a.endpoint.counters["set-aside"] == 0
+    assert steps.a.sa.local_spi != old
+    assert len(steps.a.sa.children) == 1
+
+
 @pytest.mark.parametrize("kind", STARTERS)
 @pytest.mark.parametrize("seen", [True, False], ids=["the cluster has seen it", "the cluster has not seen it"])
 def test_the_peers_request_in_flight(steps: SyncSteps, kind: str, seen: bool) -> None:
