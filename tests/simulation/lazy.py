@@ -77,8 +77,11 @@ class LazyRecord(Record):
             return
         self.doubted.add(spis)
         request, _ = self._last_sent.get((spis, sa.initiator, False), (-1, {}))
-        response, _ = self._last_sent.get((spis, sa.initiator, True), (-1, {}))
+        answer = spis, sa.initiator, True
+        response, _ = self._last_sent.get(answer, (-1, {}))
         self.lost += request >= sa.next_request_id or response >= sa.expected_request_id
+        if response >= sa.expected_request_id:
+            self._last_sent[answer] = response, {}  # lost for good: nor will later owners have it
 
 
 class LazyWorld(World):
