@@ -233,10 +233,6 @@ class IkeEndpoint(Configured):
         self.after_takeover.run(self, now)
         self.end_step()
 
-    def records(self) -> Iterator[IkeSa]:
-        """All records, for a snapshot."""
-        return iter(tuple(self.sas.values()))
-
     def configure(self, policy: Policy, credentials: Credentials, now: float) -> None:
         """A reload: SAs of connections that are gone are deleted (all but the first batch by ``handle_timer``),
         connections that are new are brought up."""
