@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 from ipsecha.cluster.pair import Role
@@ -15,11 +16,20 @@ from ipsecha.gateway.pair_side import PairSide
 from ipsecha.gateway.policy_digest import digest_of
 from ipsecha.gateway.status import carried_out, sas_view, status_view
 from ipsecha.gateway.views import OutcomeView, as_answer
+from ipsecha.ike.endpoint import IkeEndpoint
+from ipsecha.ike.flags import REKEYED
 from ipsecha.model.errors import ClusterError, PolicyError
-from ipsecha.model.records import ChildState, IkeFlag, IkeSa
+from ipsecha.model.records import ChildState
 
 SWITCHOVER_PATIENCE_S = 5.0
 """A switchover that was asked for has begun and ended by then, or will not."""
+
+PAGE, PAGE_S, PAUSE_S = 64, 0.004, 0.002
+"""IKE SAs that a command works on in one turn of the event loop, the time after which it stops before (a key exchange
+with a large group takes milliseconds), and the pause that follows."""
+
+LOOKED_AT = 1000
+"""IKE SAs between two yields, where they are only looked at: some four milliseconds."""
 
 
 class Commands:
@@ -67,46 +77,60 @@ class Commands:
             raise ControlError("not-found", str(error)) from None
         return _outcome(f"initiating {connection}{f'/{child}' if child else ''}", 1)
 
-    def _terminate(self, arguments: dict[str, Any]) -> dict[str, Any]:
+    async def _terminate(self, arguments: dict[str, Any]) -> dict[str, Any]:
         self._require_owner()
         connection, child = _names(arguments)
-        now, endpoint = self._gateway.clock.now(), self._gateway.endpoint
+        endpoint, now = self._gateway.endpoint, self._gateway.clock.now
         spi = str(arguments.get("spi", ""))
         if len(spi) == 16:
-            count = endpoint.terminate(now, local_spi=self._ike_sa(spi).local_spi)
+            found = await self._ike_sa(spi)
+            count = endpoint.terminate(now(), local_spi=found)
         elif spi:
-            count = endpoint.terminate(now, spi_in=int(spi, 16))
+            count = endpoint.terminate(now(), spi_in=int(spi, 16))
         else:
             self._require_connection(connection)
-            count = endpoint.terminate(now, connection=connection, child=child)
+            if not child:
+                endpoint.hold(connection, now())
+            count = await self._in_pages(connection, partial(_terminated, endpoint, child))
         return _outcome(f"terminating {count} SA{'' if count == 1 else 's'}", count)
 
-    def _rekey(self, arguments: dict[str, Any]) -> dict[str, Any]:
+    async def _rekey(self, arguments: dict[str, Any]) -> dict[str, Any]:
         """A connection's IKE SAs, or with ``child`` its child SAs of that name; or one SA by its ``spi``."""
         self._require_owner()
         connection, child = _names(arguments)
-        now, endpoint = self._gateway.clock.now(), self._gateway.endpoint
+        endpoint, now = self._gateway.endpoint, self._gateway.clock.now
         spi = str(arguments.get("spi", ""))
         if len(spi) == 16:
-            endpoint.rekey_ike(self._ike_sa(spi).local_spi, now)
+            found = await self._ike_sa(spi)
+            endpoint.rekey_ike(found, now())
             return _outcome("rekeying 1 IKE SA", 1)
         if spi:
             if int(spi, 16) not in endpoint.child_index:
                 raise ControlError("not-found", f"no child SA receives under the SPI {spi}")
-            endpoint.rekey_child(int(spi, 16), now)
+            endpoint.rekey_child(int(spi, 16), now())
             return _outcome("rekeying 1 child SA", 1)
         self._require_connection(connection)
-        sas = [sa for sa in endpoint.records() if sa.connection == connection and not sa.flags & IkeFlag.REKEYED]
-        if not child:
-            for sa in sas:
-                endpoint.rekey_ike(sa.local_spi, now)
-            return _outcome(f"rekeying {len(sas)} IKE SA{'' if len(sas) == 1 else 's'}", len(sas))
-        spis = [
-            one.spi_in for sa in sas for one in sa.children if one.name == child and one.state == ChildState.ESTABLISHED
-        ]
-        for spi_in in spis:
-            endpoint.rekey_child(spi_in, now)
-        return _outcome(f"rekeying {len(spis)} child SA{'' if len(spis) == 1 else 's'}", len(spis))
+        count = await self._in_pages(connection, partial(_rekeyed, endpoint, child))
+        return _outcome(f"rekeying {count} {'child' if child else 'IKE'} SA{'' if count == 1 else 's'}", count)
+
+    async def _in_pages(self, connection: str, act: Callable[[bytes, float], int]) -> int:
+        """Do ``act`` to the IKE SAs of a connection; the sum of what it gives.
+
+        Each page is a turn and a commit of its own: packets, heartbeats and the backup have their turns in between.
+        Raises ControlError where this member owns the SAs no longer, or the connection is gone.
+        """
+        gateway = self._gateway
+        count, left, until = 0, PAGE, gateway.loop.time() + PAGE_S
+        for spi in gateway.endpoint.walk_of(connection):
+            count += act(spi, gateway.clock.now())
+            left -= 1
+            if not left or gateway.loop.time() >= until:
+                gateway.wake()
+                await asyncio.sleep(PAUSE_S)
+                self._require_owner()
+                self._require_connection(connection)
+                left, until = PAGE, gateway.loop.time() + PAGE_S
+        return count
 
     async def _switchover(self, arguments: dict[str, Any]) -> dict[str, Any]:
         if self._side is None:
@@ -172,12 +196,40 @@ class Commands:
         if self._gateway.endpoint.connection_named(connection) is None:
             raise ControlError("not-found", f'no connection "{connection}"')
 
-    def _ike_sa(self, spi: str) -> IkeSa:
-        wanted = bytes.fromhex(spi)
-        for sa in self._gateway.endpoint.records():
-            if wanted in (sa.spi_i, sa.spi_r):
-                return sa
+    async def _ike_sa(self, spi: str) -> bytes:
+        """The local SPI of the IKE SA that bears ``spi``, ours or the peer's."""
+        wanted, sas = bytes.fromhex(spi), self._gateway.endpoint.sas
+        if wanted in sas:
+            return wanted
+        for number, own in enumerate(sas.walk()):
+            if number % LOOKED_AT == LOOKED_AT - 1:
+                await asyncio.sleep(0)
+                self._require_owner()
+            if own in sas and wanted in ((sa := sas.peek(own)).spi_i, sa.spi_r):
+                return own
         raise ControlError("not-found", f"no IKE SA has the SPI {spi}")
+
+
+def _terminated(endpoint: IkeEndpoint, child: str, spi: bytes, now: float) -> int:
+    """Delete an IKE SA, or its child SAs of this name; how many."""
+    if not child:
+        return endpoint.terminate(now, local_spi=spi)
+    children = endpoint.sas.peek(spi).children if spi in endpoint.sas else ()
+    return sum(endpoint.terminate(now, spi_in=one.spi_in) for one in children if one.name == child)
+
+
+def _rekeyed(endpoint: IkeEndpoint, child: str, spi: bytes, now: float) -> int:
+    """Rekey an IKE SA, or its child SAs of this name; how many."""
+    sa = endpoint.sas.peek(spi) if spi in endpoint.sas else None
+    if sa is None or sa.flags & REKEYED:
+        return 0
+    if not child:
+        endpoint.rekey_ike(spi, now)
+        return 1
+    spis = [one.spi_in for one in sa.children if one.name == child and one.state == ChildState.ESTABLISHED]
+    for spi_in in spis:
+        endpoint.rekey_child(spi_in, now)
+    return len(spis)
 
 
 def _names(arguments: dict[str, Any]) -> tuple[str, str]:

@@ -96,6 +96,7 @@ class IkeEndpoint(Configured):
         self.unprotected_answers = TokenBucket(UNPROTECTED_RATE, UNPROTECTED_BURST)
         self.init_answers = TokenBucket(INIT_RATE, INIT_BURST)  # errors in answer to IKE_SA_INIT
         self._background: standby.BackgroundPass | None = None
+        self._orphans: operations.Orphans | None = None
         self._addresses: dict[Address, Address] = {}
 
     # What the exchanges' code may use
@@ -213,7 +214,7 @@ class IkeEndpoint(Configured):
         held = self.held_half_opens.next_timer(self.policy.limits.half_open_s)
         if not self.active:
             return held
-        if self._background is not None:
+        if self._background is not None or self._orphans is not None:
             return self.now
         times = (self.timers.next_timer(), self.half_open.next_timer(), held, self.after_takeover.next_timer())
         return min((when for when in times if when is not None), default=None)
@@ -226,23 +227,27 @@ class IkeEndpoint(Configured):
             return
         if self._background is not None and not self._background.run(self, now):
             self._background = None
+        self._delete_orphans(now)
         self.half_open.expire(self, now)
         due.run(self, now)
         self.after_takeover.run(self, now)
         self.end_step()
 
-    def records(self) -> Iterator[IkeSa]:
-        """All records, for a snapshot."""
-        return iter(tuple(self.sas.values()))
-
     def configure(self, policy: Policy, credentials: Credentials, now: float) -> None:
-        """A reload: SAs of connections that are gone are deleted, connections that are new are brought up."""
+        """A reload: SAs of connections that are gone are deleted (all but the first batch by ``handle_timer``),
+        connections that are new are brought up."""
         self.now = now
         self.set_policy(policy, credentials)
         self.sharing.configure(policy.limits)
         if self.active:
             operations.after_reload(self, now)
+            self._orphans = operations.Orphans(self)
+            self._delete_orphans(now)
         self.end_step()
+
+    def _delete_orphans(self, now: float) -> None:
+        if self._orphans is not None and not self._orphans.run(self, now):
+            self._orphans = None
 
     # What the operator and the data plane say
 
@@ -261,6 +266,12 @@ class IkeEndpoint(Configured):
         count = operations.terminate(self, now, connection, local_spi, spi_in, child)
         self.end_step()
         return count
+
+    def hold(self, connection: str, now: float) -> None:
+        """A connection is not brought up by itself any more; its IKE SAs stay until they are deleted."""
+        self.now = now
+        operations.hold(self, connection)
+        self.end_step()
 
     def rekey_ike(self, local_spi: bytes, now: float) -> None:
         self._task(self.sas.get(local_spi), ExchangeKind.REKEY_IKE, 0, now)
@@ -413,7 +424,7 @@ class IkeEndpoint(Configured):
         """No longer the owner: what is not in the records is dropped."""
         self.active = False
         self.after_takeover.end()
-        self._background = None
+        self._background = self._orphans = None
         self.timers.clear()
         self.repairs.clear()
         self.suspects.update(dict.fromkeys(self.suspects))

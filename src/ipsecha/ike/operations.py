@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from ipsecha.ike import attempts, bring_up, connections, window
@@ -12,6 +14,8 @@ from ipsecha.model.selectors import TrafficSelector
 
 if TYPE_CHECKING:
     from ipsecha.ike.endpoint import IkeEndpoint
+
+ORPHANS_PER_CALL = 128
 
 
 def initiate(endpoint: IkeEndpoint, name: str, child: str | None, now: float) -> None:
@@ -51,13 +55,18 @@ def terminate(endpoint: IkeEndpoint, now: float, name: str, local_spi: bytes, sp
         sa = endpoint.sas.get(local_spi)
         chosen = [sa] if sa is not None else []
     else:
-        endpoint.held.add(name)
+        hold(endpoint, name)
         chosen = list(endpoint.sas_of(name))
-        for under_way in [one for one in endpoint.initiations.values() if one.connection == name]:
-            attempts.abandon(endpoint, under_way)
     for sa in chosen:
         enqueue(endpoint, sa, ExchangeKind.DELETE_IKE, 0, now)
     return len(chosen)
+
+
+def hold(endpoint: IkeEndpoint, name: str) -> None:
+    """From now on a connection is not brought up by itself; what is under way for it is given up."""
+    endpoint.held.add(name)
+    for under_way in [one for one in endpoint.initiations.values() if one.connection == name]:
+        attempts.abandon(endpoint, under_way)
 
 
 def _terminate_children(endpoint: IkeEndpoint, now: float, name: str, spi_in: int, child: str) -> int:
@@ -84,12 +93,31 @@ def enqueue(endpoint: IkeEndpoint, sa: IkeSa, kind: ExchangeKind, spi_in: int, n
 
 
 def after_reload(endpoint: IkeEndpoint, now: float) -> None:
-    """Delete the IKE SAs of connections that are gone, bring up what is new."""
-    for spi, sa in list(endpoint.sas.items()):
-        if endpoint.connection_of(sa) is None and not sa.flags & LEAVING:
-            enqueue(endpoint, endpoint.sas[spi], ExchangeKind.DELETE_IKE, 0, now)
+    """Bring up what is new, give up what is under way for connections that are gone.  Their IKE SAs are ``Orphans``."""
     for under_way in list(endpoint.initiations.values()):
         if endpoint.connection_named(under_way.connection) is None:
             attempts.abandon(endpoint, under_way)
     for connection in endpoint.policy.connections:
         connections.plan(endpoint, connection, now, at_once=True)
+
+
+class Orphans:
+    """Deletes the IKE SAs of connections that a reload took away, a batch at a time.  Another reload begins another."""
+
+    def __init__(self, endpoint: IkeEndpoint) -> None:
+        self._left = _orphans(endpoint)
+
+    def run(self, endpoint: IkeEndpoint, now: float) -> bool:
+        """Do one batch; False when all is done."""
+        batch = list(islice(self._left, ORPHANS_PER_CALL))
+        for spi in batch:
+            sa = endpoint.sas.get(spi)
+            if sa is not None and not sa.flags & LEAVING:
+                enqueue(endpoint, sa, ExchangeKind.DELETE_IKE, 0, now)
+        return len(batch) == ORPHANS_PER_CALL
+
+
+def _orphans(endpoint: IkeEndpoint) -> Iterator[bytes]:
+    for name in endpoint.connections_in_use():
+        if endpoint.connection_named(name) is None:
+            yield from endpoint.walk_of(name)

@@ -93,10 +93,24 @@ class Tables:
         peers = chain.from_iterable(part.values() for part in parts)
         return [spi for spis in peers for spi in ((spis,) if isinstance(spis, bytes) else spis)]
 
+    def walk_of(self, connection: str) -> Iterator[bytes]:
+        """The same, while IKE SAs come and go: a peer's are looked up when it is its turn, so that one which takes the
+        place of another meanwhile is not missed."""
+        for part in range(_PARTS):
+            for identity in tuple(self._peers.get((connection, part), ())):
+                yield from self._spis_of_peer(connection, identity)
+
+    def connections_in_use(self) -> list[str]:
+        """The names of the connections that have IKE SAs."""
+        return list(dict.fromkeys(name for name, _ in self._peers))
+
     def sas_of_peer(self, connection: str, identity: Identity) -> list[IkeSa]:
         """The IKE SAs of a connection with one authenticated identity."""
+        return [self.sas[spi] for spi in self._spis_of_peer(connection, identity)]
+
+    def _spis_of_peer(self, connection: str, identity: Identity) -> tuple[bytes, ...]:
         spis = self._peers.get((connection, _part_of(identity)), {}).get(identity, {})
-        return [self.sas[spi] for spi in ((spis,) if isinstance(spis, bytes) else spis)]
+        return (spis,) if isinstance(spis, bytes) else tuple(spis)
 
     def sa_of_child(self, spi_in: int) -> IkeSa | None:
         """The IKE SA that the child SA with this inbound SPI belongs to."""

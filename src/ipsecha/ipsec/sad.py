@@ -131,8 +131,6 @@ class Sad(Switching):
     def configure(self, policy: Policy) -> None:
         """A new policy; SAs in use keep the limits they began with."""
         self.spd.configure(policy)
-        for live in self.lives.values():
-            live.bundle = self.spd.put(live.sa.connection, live.child)
 
     # --- ownership
 

@@ -62,11 +62,10 @@ class Bundle(Selection):
     SPIs, and of those that may send the time of their making.
     """
 
-    __slots__ = ("_first", "_made_at", "_others", "connection", "current", "name", "position", "spi_in")
+    __slots__ = ("_first", "_made_at", "_others", "connection", "current", "name", "spi_in")
 
-    def __init__(self, position: int, connection: str, child: ChildSa) -> None:
+    def __init__(self, connection: str, child: ChildSa) -> None:
         super().__init__(child.local_ts, child.remote_ts)
-        self.position = position
         self.connection = connection
         self.name = child.name
         self.spi_in = 0
@@ -75,11 +74,10 @@ class Bundle(Selection):
         self._made_at = _SENDS_NOT
         self._others: dict[int, float] | None = None
 
-    def holds(self, position: int, connection: str, child: ChildSa) -> bool:
-        """Whether a child SA of this name and place belongs here."""
+    def holds(self, connection: str, child: ChildSa) -> bool:
+        """Whether a child SA of this connection belongs here."""
         return (
-            self.position == position
-            and self.local == child.local_ts
+            self.local == child.local_ts
             and self.remote == child.remote_ts
             and self.connection == connection
             and self.name == child.name
@@ -165,16 +163,12 @@ class Spd:
         self.forget_lookups()
 
     def configure(self, policy: Policy) -> None:
-        """Take a new policy; installed child SAs keep their selectors and move to their policies' new places."""
-        self._tables = {}
+        """Take a new policy.  Installed child SAs keep their selectors, and with them their bundles and cells; their
+        place in the order is looked up when it matters.  So this costs nothing per SA."""
         self._set_policy(policy)
-        for bundle in {id(bundle): bundle for bundle in self._places.values()}.values():
-            bundle.position = self._position(bundle.connection, bundle.name)
-            bundle.current = None
-            self._enter(bundle)
 
-    def _position(self, connection: str, child: str) -> int:
-        entry = self._entries.get((connection, child))
+    def _position(self, bundle: Bundle) -> int:
+        entry = self._entries.get((bundle.connection, bundle.name))
         return entry.position if entry is not None else _UNKNOWN_POSITION
 
     def entry(self, connection: str, child: str) -> Entry | None:
@@ -188,25 +182,24 @@ class Spd:
 
     def put(self, connection: str, child: ChildSa) -> Bundle:
         """Install or update a child SA: its bundle.  A bundle that is new empties the caches."""
-        position = self._position(connection, child.name)
         bundle = self._places.get(child.spi_in)
-        if bundle is not None and not bundle.holds(position, connection, child):
+        if bundle is not None and not bundle.holds(connection, child):
             self.drop(child.spi_in)
             bundle = None
         if bundle is None:
-            bundle = self._bundle_for(position, connection, child)
+            bundle = self._bundle_for(connection, child)
             self._places[child.spi_in] = bundle
         bundle.put(child)
         return bundle
 
-    def _bundle_for(self, position: int, connection: str, child: ChildSa) -> Bundle:
+    def _bundle_for(self, connection: str, child: ChildSa) -> Bundle:
         for table, index in self._cells(child.local_ts, child.remote_ts):
             cells = self._tables.get(table)
             for bundle in _in_cell(None if cells is None else cells.get(index)):
-                if bundle.holds(position, connection, child):
+                if bundle.holds(connection, child):
                     return bundle
             break  # it stands in all of its cells
-        bundle = Bundle(position, connection, child)
+        bundle = Bundle(connection, child)
         entry = self._entries.get((connection, child.name))
         if entry is not None:  # one object of each for all peers
             bundle.connection, bundle.name = entry.connection.name, entry.child.name
@@ -321,14 +314,9 @@ class Spd:
         for rule, selection in self._rules:
             if selection.matches(local, remote, protocol, local_port, remote_port):
                 return _BYPASSED if rule.action is Action.BYPASS else _DISCARDED
-        best: Bundle | None = None
-        for bundle in self._candidates(local, remote):
-            if bundle.matches(local, remote, protocol, local_port, remote_port) and (
-                best is None or _preferred(bundle, best)
-            ):
-                best = bundle
+        best, best_at = self._best(local, remote, protocol, local_port, remote_port)
         for entry in self._entries.values():
-            if best is not None and best.position <= entry.position:
+            if best is not None and best_at <= entry.position:
                 return best
             if entry.selection.matches(local, remote, protocol, local_port, remote_port):
                 if entry.child.start is not Start.NONE:
@@ -337,6 +325,18 @@ class Spd:
                     return _NO_SA
                 # a kind of peers, none of which is here for this packet: the entries below may have one
         return best if best is not None else _NO_MATCH
+
+    def _best(
+        self, local: bytes, remote: bytes, protocol: int, local_port: int | None, remote_port: int | None
+    ) -> tuple[Bundle | None, int]:
+        """The first bundle in the order of the SPD that matches, and its place."""
+        best, best_at = None, _UNKNOWN_POSITION
+        for bundle in self._candidates(local, remote):
+            if bundle.matches(local, remote, protocol, local_port, remote_port):
+                at = self._position(bundle)
+                if best is None or at < best_at or (at == best_at and _preferred(bundle, best)):
+                    best, best_at = bundle, at
+        return best, best_at
 
     def _candidates(self, local: bytes, remote: bytes) -> Iterator[Bundle]:
         size = len(remote)
@@ -353,9 +353,7 @@ def _in_cell(cell: Bundle | list[Bundle] | None) -> Sequence[Bundle]:
 
 
 def _preferred(one: Bundle, other: Bundle) -> bool:
-    """The order of the SPD decides; within one entry the bundle that can send, then the one that came later."""
-    if one.position != other.position:
-        return one.position < other.position
+    """Within one entry of the SPD: the bundle that can send, then the one that came later."""
     return bool(one.spi_in) or not other.spi_in
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+from typing import Any, cast
 
 import pytest
 
@@ -131,6 +132,18 @@ def test_a_lookup_among_many_sas_looks_at_one() -> None:
         spd.drop(1000 + number)
     assert not spd._tables
     assert not len(spd)
+
+
+def test_a_new_policy_leaves_installed_sas_where_they_are() -> None:
+    policy = Policy((connection((child_policy(),)),))
+    spd = Spd(policy)
+    bundle = spd.put("peer", child_sa(1001, 1))
+    bundle.current = in_use = cast(Any, object())
+    spd.configure(policy)
+    assert decide(spd, "10.1.0.1", "10.2.0.1") is bundle
+    assert bundle.current is in_use
+    assert spd.put("peer", child_sa(1002, 2)) is bundle
+    assert bundle.spi_in == 1002
 
 
 def test_a_new_policy_moves_installed_sas_to_their_new_places() -> None:
