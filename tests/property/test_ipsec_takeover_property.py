@@ -11,15 +11,30 @@ from __future__ import annotations
 from hypothesis import settings
 
 from ipsecha.model.policy import Inbound
-from takeover_history import TakeoverHistory
+from ipsecha.model.records import ChildSa
+from takeover_history import SPI, Requests, TakeoverHistory
 
 
 class LearningHistory(TakeoverHistory):
+    """``held``: what the backup had been told when a packet was accepted that waits for a lease, by activation and number.
+    The request for that lease tells more: that nobody may learn from this gap again."""
+
     inbound = Inbound.LEARN
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.held: dict[tuple[int, int], int] = {}
+
+    def arrives(self, sent: Requests | ChildSa) -> None:
+        live = self.owner.sad.lives.get(SPI)
+        for number, *_ in live.held_in if live is not None else ():
+            self.held.setdefault((self.incarnation, number), self.told)
+        super().arrives(sent)
+
     def check_number(self, number: int) -> None:
+        told = self.held.pop((self.incarnation, number), self.told)
         assert self.delivered[number] <= 2
-        assert self.delivered[number] == 1 or number > self.told
+        assert self.delivered[number] == 1 or number > told
 
 
 TestTakeoverHistory = TakeoverHistory.TestCase

@@ -87,7 +87,7 @@ def test_a_request_in_flight_that_is_not_answered_is_made_anew(steps: SyncSteps,
 @pytest.mark.parametrize("lost_s", [GRACE_S - 0.2, GRACE_S + 0.2, 10.0])
 @pytest.mark.parametrize("seen", [True, False], ids=["the peer has seen it", "the peer has not seen it"])
 def test_a_rekey_of_the_ike_sa_is_repeated_until_it_is_answered(steps: SyncSteps, seen: bool, lost_s: float) -> None:
-    """A peer that has seen it has another IKE SA by now, with the child SAs: a second rekey would be refused for ever."""
+    """A peer that has seen it has moved the child SAs to another IKE SA: it would refuse a second rekey for ever."""
     old = steps.a.sa.local_spi
     (request,) = rekey_ike(steps.a, steps)
     if seen:
