@@ -16,8 +16,8 @@ from takeover_history import SPI, Requests, TakeoverHistory
 
 
 class LearningHistory(TakeoverHistory):
-    """``held``: what the backup had been told when a packet was accepted that waits for a lease, by activation and number.
-    The request for that lease tells more: that nobody may learn from this gap again."""
+    """``held``: what the backup had been told when a packet was accepted that waits for a lease, by activation and
+    number.  The request for that lease says more: that nobody may learn from this gap again."""
 
     inbound = Inbound.LEARN
 
