@@ -19,6 +19,8 @@ from ipsecha.gateway.views import OutcomeView, SasView, StatusView, V, from_answ
 
 _SOCKET = Path(DEFAULT_SOCKET)
 _MIN_WATCH_S = 0.2
+_CHANGE_S = 300.0
+"""A change may concern a hundred thousand SAs, some hundred in a turn of the daemon."""
 
 Connection = Annotated[str, typer.Argument(help="Name of a connection.", show_default=False)]
 MaybeConnection = Annotated[str, typer.Argument(help="Name of a connection.", show_default=False)]
@@ -150,7 +152,7 @@ def switchover(as_json: Json.Option = False, socket: Socket = _SOCKET) -> None:
 
       ipsecha switchover && reboot
 
-    Exits with 0 when the other member owns the tunnels, with 1 where it cannot or does not take them.
+    Exits with 0 when the tunnels have changed hands (asked on the standby, that one owns them then), else with 1.
     """
     _change(socket, as_json, "switchover")
 
@@ -183,7 +185,7 @@ def _which(connection: str, child: str, spi: str) -> dict[str, str]:
 
 
 def _change(socket: Path, as_json: bool, command: str, **arguments: Any) -> None:
-    with ControlClient(socket) as client:
+    with ControlClient(socket, timeout_s=_CHANGE_S) as client:
         outcome = _ask(client, OutcomeView, command, **{key: value for key, value in arguments.items() if value})
     if as_json:
         emit(outcome)

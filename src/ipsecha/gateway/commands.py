@@ -24,9 +24,12 @@ from ipsecha.model.records import ChildState
 SWITCHOVER_PATIENCE_S = 5.0
 """A switchover that was asked for has begun and ended by then, or will not."""
 
-PAGE, PAGE_S, PAUSE_S = 64, 0.004, 0.002
-"""IKE SAs that a command works on in one turn of the event loop, the time after which it stops before (a key exchange
-with a large group takes milliseconds), and the pause that follows."""
+PAGE = 64
+"""IKE SAs that a command works on in one turn of the event loop at most."""
+PAGE_S = 0.004
+"""A page ends after so long: a key exchange with a large group takes milliseconds."""
+PAUSE_S = 0.002
+"""Between two pages."""
 
 LOOKED_AT = 1000
 """IKE SAs between two yields, where they are only looked at: some four milliseconds."""

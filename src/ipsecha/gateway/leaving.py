@@ -34,6 +34,7 @@ async def hand_over(member: PairMember, gateway: Gateway) -> None:
             break
         if refusal:
             refusal = _refusal(member, gateway)
+            deadline += 0.0 if refusal else PATIENCE_S
     if refusal:
         log.info("leaving: %s", refusal)
     if not member.owns:

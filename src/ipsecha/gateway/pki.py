@@ -80,7 +80,7 @@ def _private_key(pem: bytes) -> ec.EllipticCurvePrivateKey:
         key = load_pem_private_key(pem, None)
     except _UNREADABLE:
         key = None
-    if not isinstance(key, ec.EllipticCurvePrivateKey):
+    if not isinstance(key, ec.EllipticCurvePrivateKey) or not isinstance(key.curve, ec.SECP256R1):
         raise ClusterError("not a member's private key (PEM, P-256)")
     return key
 

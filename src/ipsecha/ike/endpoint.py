@@ -90,6 +90,7 @@ class IkeEndpoint(Configured):
         self.inherited: set[bytes] = set()  # local SPIs of IKE SAs that another owner has ever left to this process
         self.asked_sync: set[tuple[bytes, int]] = set()  # local SPI and kind (RFC 6311), since we became the owner
         self.held: set[str] = set()  # connections that the operator has taken down
+        self.gone: set[str] = set()  # that reloads have taken away, while we were the owner or not
         self.request_handlers = exchanges.REQUEST_HANDLERS
         self.response_handlers = exchanges.RESPONSE_HANDLERS
         self.starters = exchanges.STARTERS
@@ -237,7 +238,9 @@ class IkeEndpoint(Configured):
         """A reload: SAs of connections that are gone are deleted (all but the first batch by ``handle_timer``),
         connections that are new are brought up."""
         self.now = now
+        before = {connection.name for connection in self.policy.connections}
         self.set_policy(policy, credentials)
+        self.gone = (self.gone | before) - {connection.name for connection in policy.connections}
         self.sharing.configure(policy.limits)
         if self.active:
             operations.after_reload(self, now)
@@ -400,6 +403,7 @@ class IkeEndpoint(Configured):
             self.after_takeover.begin(self, now, failover)
             self.asked_sync.clear()
         self._background = standby.BackgroundPass()
+        self._orphans = operations.Orphans(self) if self.gone else None  # the owner before has not come to their end
 
     def suspect(self, spis: Sequence[bytes], now: float) -> None:
         """Another owner has used these IKE SAs beside us: repair them, a batch at a time."""
@@ -425,6 +429,7 @@ class IkeEndpoint(Configured):
         self.active = False
         self.after_takeover.end()
         self._background = self._orphans = None
+        self.held.clear()
         self.timers.clear()
         self.repairs.clear()
         self.suspects.update(dict.fromkeys(self.suspects))

@@ -11,8 +11,9 @@ not taken: it takes those that are unanswered to be lost.
 
 A request that was in flight before has a message ID below the new ones: the peer would drop it.  Whether the peer has
 seen it cannot be told from the answer.  So it is repeated first, for a grace; unanswered, it is *set aside*: what the
-peer may have made of it is deleted, and it is made anew, with a new message ID.  The rekey of the IKE SA alone is
-repeated until it is answered.
+peer may have made of it is deleted, and it is made anew, with a new message ID.  The rekey of the
+IKE SA has a longer grace: made anew after all, it is refused by a peer that has carried it out.  It must end, though: a
+peer that had refused it, and has had later requests since, does not answer it again.
 
 As the peer of a cluster, we take the higher of both views and forget our request in flight in the same way.  Where the
 cluster says that it has seen it, its answer may still come; we wait a few more tries for that.
@@ -54,6 +55,8 @@ JUMP = 1 << 10
 
 GRACE_S = 0.5
 """For the answer to a request that was in flight before."""
+
+REKEY_TRIES = 6  # some twenty seconds by the usual back-off
 
 RENEW_EVERY = 3  # tries
 LAST_TRIES = 3  # of a request that the cluster says it has seen
@@ -131,10 +134,10 @@ def _await_answer(endpoint: IkeEndpoint, sa: IkeSa) -> bool:
 def due_at(sa: IkeSa) -> float:
     """When the request in flight has to make room for a synchronisation that waits; infinity where none does.
 
-    One that has been sent once only has its next try first.  The rekey of the IKE SA never makes room: nothing of ours
-    can have been sent behind it, and if the peer has answered, the child SAs are where nothing but its answer leads."""
+    One that has been sent once only has its next try first, the rekey of the IKE SA REKEY_TRIES: a peer that has
+    carried it out has the child SAs in an IKE SA that only its answer tells us of."""
     exchange = sa.exchange
-    if exchange is None or exchange.tries < 2 or exchange.kind == ExchangeKind.REKEY_IKE:
+    if exchange is None or exchange.tries < (REKEY_TRIES if exchange.kind == ExchangeKind.REKEY_IKE else 2):
         return math.inf
     return next((task.not_before for task in sa.queue if task.kind == _SYNC), math.inf)
 

@@ -15,7 +15,7 @@ from ipsecha.model.selectors import TrafficSelector
 if TYPE_CHECKING:
     from ipsecha.ike.endpoint import IkeEndpoint
 
-ORPHANS_PER_CALL = 128
+ORPHANS_PER_CALL = 128  # in one turn and one commit
 
 
 def initiate(endpoint: IkeEndpoint, name: str, child: str | None, now: float) -> None:
@@ -102,7 +102,7 @@ def after_reload(endpoint: IkeEndpoint, now: float) -> None:
 
 
 class Orphans:
-    """Deletes the IKE SAs of connections that a reload took away, a batch at a time.  Another reload begins another."""
+    """Deletes the IKE SAs of connections that reloads took away, a batch at a time.  A further reload replaces it."""
 
     def __init__(self, endpoint: IkeEndpoint) -> None:
         self._left = _orphans(endpoint)
@@ -118,6 +118,5 @@ class Orphans:
 
 
 def _orphans(endpoint: IkeEndpoint) -> Iterator[bytes]:
-    for name in endpoint.connections_in_use():
-        if endpoint.connection_named(name) is None:
-            yield from endpoint.walk_of(name)
+    for name in sorted(endpoint.gone):
+        yield from endpoint.walk_of(name)

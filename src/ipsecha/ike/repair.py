@@ -119,7 +119,7 @@ def fire(endpoint: IkeEndpoint, sa: IkeSa, now: float) -> None:
         _end(endpoint, sa, now)
     if repair is None or exchange is None or sa.flags & LEAVING:
         return
-    if exchange.kind == ExchangeKind.REKEY_IKE:  # nothing of ours can have been sent behind it
+    if exchange.kind == ExchangeKind.REKEY_IKE:  # its answer may still lead to the child SAs
         repair.due_at = math.inf
     elif exchange.kind != ExchangeKind.PROBE:
         alone = len(exchange.request) == 1 and exchange.message_id + 1 == sa.next_request_id

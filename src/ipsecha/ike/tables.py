@@ -94,15 +94,11 @@ class Tables:
         return [spi for spis in peers for spi in ((spis,) if isinstance(spis, bytes) else spis)]
 
     def walk_of(self, connection: str) -> Iterator[bytes]:
-        """The same, while IKE SAs come and go: a peer's are looked up when it is its turn, so that one which takes the
-        place of another meanwhile is not missed."""
+        """The same, while IKE SAs come and go.  A peer's are looked up when it is its turn: where it has one IKE SA,
+        the one that takes its place meanwhile is not missed."""
         for part in range(_PARTS):
             for identity in tuple(self._peers.get((connection, part), ())):
                 yield from self._spis_of_peer(connection, identity)
-
-    def connections_in_use(self) -> list[str]:
-        """The names of the connections that have IKE SAs."""
-        return list(dict.fromkeys(name for name, _ in self._peers))
 
     def sas_of_peer(self, connection: str, identity: Identity) -> list[IkeSa]:
         """The IKE SAs of a connection with one authenticated identity."""

@@ -104,6 +104,22 @@ def test_a_rekey_of_the_ike_sa_is_repeated_until_it_is_answered(steps: SyncSteps
     assert len(steps.a.sa.children) == 1
 
 
+def test_a_rekey_of_the_ike_sa_that_was_refused_before_does_not_block_it_for_ever(steps: SyncSteps) -> None:
+    """The record is older than the refusal and than what the owner has asked for since."""
+    (ours,) = rekey_ike(steps.a, steps)
+    steps.backup().cut = True
+    rekey_child(steps.b, steps)
+    (refusal,) = steps.deliver(ours)  # TEMPORARY_FAILURE: the peer is rekeying a child SA
+    steps.pair.queue = [refusal]
+    steps.pair.run()
+    steps.check(steps.a)
+    steps.fail_over()
+    steps.pair.queue = steps.ask()
+    finish(steps)
+    assert steps.a.endpoint.counters["set-aside"] == 1
+    steps.agree()
+
+
 @pytest.mark.parametrize("kind", STARTERS)
 @pytest.mark.parametrize("seen", [True, False], ids=["the cluster has seen it", "the cluster has not seen it"])
 def test_the_peers_request_in_flight(steps: SyncSteps, kind: str, seen: bool) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from ike_pair import right_connection
+from ike_pair import Entropy, right_connection
 from ipsecha.ike import operations
 from ipsecha.ike.endpoint import IkeEndpoint
 from ipsecha.ike.flags import CLOSING
 from ipsecha.model.effects import Replicate
 from ipsecha.model.policy import Policy
-from many_sas import own_spi, owner_of
+from ipsecha.model.records import decode_record, encode_record
+from many_sas import owner_of
 
 BATCH = 8
 TOTAL = 3 * BATCH + 3
@@ -80,10 +81,30 @@ def test_those_that_vanish_meanwhile_are_passed_over(endpoint: IkeEndpoint) -> N
     assert _closing(endpoint) == len(endpoint.sas) == BATCH + 1
 
 
-def test_who_owns_them_no_longer_deletes_none(endpoint: IkeEndpoint) -> None:
+def test_the_next_owner_deletes_the_rest(endpoint: IkeEndpoint) -> None:
+    """It has read the same policy, before it took over or in the middle of that."""
     _reload(endpoint)
     endpoint.deactivate()
+    assert endpoint.next_timer() is None
+    _reload(endpoint)
     endpoint.activate(10, endpoint.now)
     _work_off(endpoint)
-    assert _closing(endpoint) == BATCH
-    assert own_spi(0) in endpoint.sas
+    assert _closing(endpoint) == TOTAL
+
+
+def test_an_owner_that_has_not_read_the_policy_yet_deletes_none(endpoint: IkeEndpoint) -> None:
+    """SAs of connections that it does not know are those of a newer policy."""
+    stranger = IkeEndpoint(Policy(()), endpoint.credentials, Entropy("stranger"), wall_clock=endpoint.wall_clock)
+    for sa in endpoint.sas.values():
+        stranger.adopt(decode_record(encode_record(sa)))
+    stranger.activate(10, stranger.now)
+    _work_off(stranger)
+    assert len(stranger.sas) == TOTAL
+    assert _closing(stranger) == 0
+
+
+def test_the_operators_word_ends_with_the_ownership(endpoint: IkeEndpoint) -> None:
+    endpoint.hold("site", endpoint.now)
+    endpoint.deactivate()
+    endpoint.activate(10, endpoint.now)
+    assert not endpoint.held
