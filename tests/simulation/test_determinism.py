@@ -40,6 +40,7 @@ def told() -> list[dict[str, list[str]]]:
     return [{line.split()[0]: line.split()[1:] for line in text.splitlines()} for text in texts]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("level", LEVELS)
 def test_one_seed_is_one_run_in_any_process(level: str, told: list[dict[str, list[str]]]) -> None:
     one, another = (run[level] for run in told)

@@ -82,6 +82,7 @@ def test_a_death_between_init_and_auth(seed: int) -> None:
     assert not world.timeline.failures
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("story", HANDSHAKES)
 def test_a_member_dies_at_every_boundary_of_a_handshake(story: str) -> None:
     """Both roles: whoever owns afterwards has the SAs that the peer has."""

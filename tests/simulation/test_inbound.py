@@ -63,6 +63,7 @@ def burst_then_quiet(tunnels: Tunnels) -> None:
     tunnels.fail_over()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("inbound", list(Inbound))
 def test_bursts_and_failovers(inbound: Inbound) -> None:
     for seed in SEEDS:

@@ -51,6 +51,7 @@ def _failing(name: str) -> Plan:
     raise AssertionError(f"{name} is not found out")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["pair/released-before-ack", "full/ack-before-apply"])
 def test_a_failing_plan_shrinks_and_still_fails_in_the_same_way(name: str) -> None:
     plan = _failing(name)

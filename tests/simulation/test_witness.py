@@ -14,7 +14,7 @@ from witness_stories import asleep_during_a_vote, refused_when_the_partner_comes
 from witness_world import WITNESS_FAULTS, WitnessedWorld, judged
 
 SEEDS = 240
-BATCH = 40
+BATCH = 20
 NAMES = [name for name, broken in BROKEN.items() if broken.level == "witness"]
 
 
