@@ -148,7 +148,7 @@ class Commands:
         deadline = self._gateway.loop.time() + SWITCHOVER_PATIENCE_S
         while member.owns == owned:
             await asyncio.sleep(0.01)
-            if member.role is Role.ACTIVE and member.owns == owned:
+            if owned and member.role is Role.ACTIVE:
                 raise ControlError("failed", f"{member.partner_name} did not take over: this member goes on")
             if self._gateway.loop.time() > deadline:
                 raise ControlError("failed", "nobody has handed over: see the status of the owner")

@@ -238,9 +238,9 @@ class IkeEndpoint(Configured):
         """A reload: SAs of connections that are gone are deleted (all but the first batch by ``handle_timer``),
         connections that are new are brought up."""
         self.now = now
-        before = {connection.name for connection in self.policy.connections}
+        self.gone |= self._connections.keys()
         self.set_policy(policy, credentials)
-        self.gone = (self.gone | before) - {connection.name for connection in policy.connections}
+        self.gone -= self._connections.keys()
         self.sharing.configure(policy.limits)
         if self.active:
             operations.after_reload(self, now)
