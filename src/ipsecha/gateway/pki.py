@@ -17,6 +17,7 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
@@ -76,13 +77,18 @@ def create_request(member: str, private_pem: bytes = b"") -> tuple[bytes, bytes]
 
 
 def _private_key(pem: bytes) -> ec.EllipticCurvePrivateKey:
-    try:
-        key = load_pem_private_key(pem, None)
-    except _UNREADABLE:
-        key = None
+    key = _parsed_key(pem)
     if not isinstance(key, ec.EllipticCurvePrivateKey) or not isinstance(key.curve, ec.SECP256R1):
         raise ClusterError("not a member's private key (PEM, P-256)")
     return key
+
+
+def _parsed_key(pem: bytes) -> PrivateKeyTypes | None:
+    """None: not a private key in PEM."""
+    try:
+        return load_pem_private_key(pem, None)
+    except _UNREADABLE:
+        return None
 
 
 def parse_request(pem: bytes) -> x509.CertificateSigningRequest:
@@ -189,10 +195,9 @@ class MemberFiles(NamedTuple):
     def authority(self) -> Authority:
         """The CA with its key.  Raises ClusterError where this member does not have it."""
         certificate = parse_certificate(read_pem(self.ca))
-        try:
-            key = load_pem_private_key(read_pem(self.ca_key), None)
-        except _UNREADABLE:
-            raise ClusterError(f"{self.ca_key} is not a private key (PEM)") from None
+        key = _parsed_key(read_pem(self.ca_key))
+        if key is None:
+            raise ClusterError(f"{self.ca_key} is not a private key (PEM)")
         if not isinstance(key, ec.EllipticCurvePrivateKey) or key.public_key() != certificate.public_key():
             raise ClusterError(f"{self.ca_key} does not belong to {self.ca}")
         return Authority(certificate, key)
@@ -217,10 +222,9 @@ class MemberFiles(NamedTuple):
         found = check_member_certificate(certificate, authority, now)
         if found != member:
             raise ClusterError(f'the certificate is for the member "{found}", expected "{member}"')
-        try:
-            key = load_pem_private_key(read_pem(self.private_key(member)), None)
-        except _UNREADABLE:
-            raise ClusterError(f"{self.private_key(member)} is not a private key (PEM)") from None
+        key = _parsed_key(read_pem(self.private_key(member)))
+        if key is None:
+            raise ClusterError(f"{self.private_key(member)} is not a private key (PEM)")
         if key.public_key() != certificate.public_key():
             raise ClusterError(f"the certificate does not belong to {self.private_key(member)}")
         if self.ca.exists() and parse_certificate(read_pem(self.ca)) != authority:
